@@ -1,0 +1,171 @@
+//! The journal itself: opening it, and what its operations share.
+
+use crate::attempts::{Slots, look, transact};
+use crate::kv::{KvStore, Mode};
+use crate::numbers::{BATCH, Numbers};
+use crate::recent::Recent;
+use crate::records::{FORMAT, FormatRow, InodeRow, decode_counter};
+use crate::types::{Content, Identity, Ino, Inode, Kind, NodeId, Timestamp, Usage};
+use crate::{Error, keys};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Typed transactions of one file system. Cloning is cheap and gives the same journal.
+///
+/// On the embedded store every operation but [`sync`](Journal::sync) is complete at its first poll.
+#[derive(Clone)]
+pub struct Journal {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all operations share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn KvStore>,
+    pub(crate) node: NodeId,
+    pub(crate) inos: Numbers,
+    pub(crate) seqs: Numbers,
+    pub(crate) slots: Mutex<Slots>,
+    /// Keys deleted lately; its lock is a leaf.
+    pub(crate) recent: Mutex<Recent>,
+    unsynced: AtomicI64,
+}
+
+impl Shared {
+    /// An unsynced row of this node came or went.
+    pub(crate) fn count_unsynced(&self, delta: i64) {
+        if delta != 0 {
+            self.unsynced.fetch_add(delta, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes new batches of numbers where they run low.
+    pub(crate) async fn refill(&self) -> Result<(), Error> {
+        for (numbers, key) in [(&self.inos, keys::NEXT_INO), (&self.seqs, keys::NEXT_SEQ)] {
+            if numbers.is_low() {
+                // A lost race or an unknown outcome only wastes a batch; the caller tries again.
+                let mut txn = self.store.begin(Mode::Serial)?;
+                let start = decode_counter(key, txn.get(key, false).await?.as_deref())?;
+                let start = start.max(Ino::ROOT.0 + 1);
+                txn.set(key, (start + BATCH).to_le_bytes().to_vec());
+                txn.commit().await?;
+                numbers.refill(start);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `store`, creating its root directory when it is new.
+    ///
+    /// Refuses a journal of a newer format ([`Error::NewerFormat`]) and one that belongs to another
+    /// store ([`Error::OtherStore`]).
+    pub async fn open(store: Arc<dyn KvStore>, identity: Identity) -> Result<Journal, Error> {
+        let journal = Journal {
+            shared: Arc::new(Shared {
+                store,
+                node: identity.node,
+                inos: Numbers::default(),
+                seqs: Numbers::default(),
+                slots: Mutex::default(),
+                recent: Mutex::default(),
+                unsynced: AtomicI64::new(0),
+            }),
+        };
+        journal.check_format(identity.store_url).await?;
+        journal.create_root().await?;
+        journal.count_all_unsynced().await?;
+        Ok(journal)
+    }
+
+    async fn check_format(&self, wanted: String) -> Result<(), Error> {
+        transact!(self, txn => async {
+            match txn.load::<FormatRow>(keys::FORMAT).await? {
+                None => {
+                    let row = FormatRow { format: FORMAT, store_url: wanted.clone() };
+                    txn.put(keys::FORMAT, &row)
+                }
+                Some(row) if row.format > FORMAT => {
+                    Err(Error::NewerFormat { found: row.format, known: FORMAT })
+                }
+                Some(row) if row.store_url != wanted => {
+                    Err(Error::OtherStore { found: row.store_url, wanted: wanted.clone() })
+                }
+                Some(_) => Ok(()),
+            }
+        })
+    }
+
+    async fn create_root(&self) -> Result<(), Error> {
+        let now = Timestamp::now();
+        transact!(self, txn => async {
+            if txn.inode(Ino::ROOT).await?.is_some() {
+                return Ok(());
+            }
+            let root = Inode {
+                ino: Ino::ROOT,
+                kind: Kind::Directory,
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                nlink: 2,
+                rdev: 0,
+                size: 0,
+                atime: now,
+                mtime: now,
+                ctime: now,
+                btime: now,
+                parent: Ino::ROOT,
+                meta_epoch: 0,
+                content: Content::default(),
+            };
+            txn.count_inodes(1);
+            txn.put_inode(&InodeRow { inode: root, unsynced_on: None, orphan_on: None })
+        })
+    }
+
+    async fn count_all_unsynced(&self) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let page = self.unsynced(after, 1000).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.ino);
+            let count = i64::try_from(page.len()).unwrap_or(i64::MAX);
+            self.shared.count_unsynced(count);
+        }
+    }
+
+    /// Totals, cheaply.
+    pub async fn counters(&self) -> Result<Usage, Error> {
+        let inodes = look!(self, txn => async {
+            let bytes = txn.kv.get(keys::INODES, true).await?;
+            decode_counter(keys::INODES, bytes.as_deref())
+        })?;
+        let unsynced = self.shared.unsynced.load(Ordering::Relaxed);
+        Ok(Usage {
+            inodes,
+            unsynced: u64::try_from(unsynced).unwrap_or(0),
+        })
+    }
+
+    /// Returns when everything that was committed before the call survives a power cut. Everybody
+    /// who waits at the same time is served by the same disk flush.
+    pub async fn sync(&self) -> Result<(), Error> {
+        Ok(self.shared.store.sync().await?)
+    }
+
+    /// Why no change is accepted any more, if so: writing to the journal's disk failed.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared.store.poisoned()
+    }
+
+    /// This daemon, as given to [`Journal::open`].
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+}

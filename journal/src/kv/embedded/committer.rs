@@ -1,0 +1,96 @@
+//! The thread that makes commits durable for everybody who waits.
+
+use super::wal::Wal;
+use super::{Inner, KvError};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use fjall::PersistMode;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+type Waiter = oneshot::Sender<Result<(), KvError>>;
+
+/// The way to the thread; dropping it ends the thread.
+pub(super) struct Committer {
+    requests: Option<Sender<Waiter>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    pub(super) fn start(inner: Arc<Inner>, dir: &Path) -> Result<Committer, KvError> {
+        let (requests, receiver) = unbounded();
+        let wal = Wal::new(dir);
+        let thread = std::thread::Builder::new()
+            .name("journal-commit".into())
+            .spawn(move || serve(&inner, wal, &receiver))
+            .map_err(|error| KvError::Io {
+                operation: "starting the committer",
+                reason: error.to_string(),
+            })?;
+        Ok(Committer {
+            requests: Some(requests),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Waits for a sync that starts after this call.
+    pub(super) async fn sync(&self) -> Result<(), KvError> {
+        let (sender, receiver) = oneshot::channel();
+        let gone = || KvError::Io {
+            operation: "sync",
+            reason: "the committer has stopped".into(),
+        };
+        match &self.requests {
+            Some(requests) => requests.send(sender).map_err(|_| gone())?,
+            None => return Err(gone()),
+        }
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.lock().take() {
+            // It panicked: nothing to add to its message.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(inner: &Inner, mut wal: Wal, requests: &Receiver<Waiter>) {
+    while let Ok(first) = requests.recv() {
+        let mut waiters = vec![first];
+        waiters.extend(requests.try_iter());
+        let outcome = sync_once(inner, &mut wal);
+        for waiter in waiters {
+            // Nobody waits any more: fine.
+            let _ = waiter.send(outcome.clone());
+        }
+    }
+}
+
+fn sync_once(inner: &Inner, wal: &mut Wal) -> Result<(), KvError> {
+    inner.check_poison()?;
+    let committed = inner.committed.load(Ordering::Acquire);
+    // Cheap: everything is with the operating system already. It tells whether fjall itself met
+    // with a failed write or sync.
+    inner
+        .db
+        .persist(PersistMode::Buffer)
+        .map_err(|error| inner.poison(format!("writing the log: {error}")))?;
+    let synced = match wal.sync() {
+        Ok(true) => Ok(()),
+        Ok(false) => inner
+            .db
+            .persist(PersistMode::SyncData)
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    synced.map_err(|error| inner.poison(format!("syncing the log: {error}")))?;
+    inner.durable.fetch_max(committed, Ordering::AcqRel);
+    Ok(())
+}

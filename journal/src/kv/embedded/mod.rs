@@ -1,0 +1,217 @@
+//! The store for one machine: fjall, a log-structured tree with a write-ahead log.
+//!
+//! # Commit
+//!
+//! One lock, the *writer permit*, is held while a transaction is applied; a [`Mode::Serial`]
+//! transaction holds it from its beginning. Every commit is one fjall batch: one checksummed record
+//! of the write-ahead log (all of it replayed, or none), handed to the operating system by one
+//! `write` before `commit` returns (fjall's default for a batch, `PersistMode::Buffer`). So a
+//! commit survives `kill -9` of the process at once, and a power cut after [`KvStore::sync`].
+//!
+//! # Sync
+//!
+//! One thread serves everybody who waits ([`committer`]): whoever asks while an fdatasync runs is
+//! served by the next one, together with all the others. fjall's own `persist(SyncData)` holds the
+//! log's mutex during the fdatasync, so that every commit would wait for the disk (2 ms and more);
+//! therefore the log is synced through a descriptor of our own ([`wal`]), and neither readers nor
+//! commits wait for it. (fjall itself still syncs under its mutex when it rotates or flushes: once
+//! every [`EmbeddedOptions::memtable_bytes`].)
+//!
+//! # Poison
+//!
+//! When a write or a sync of the log fails, nobody can say what is on the disk: a later fsync that
+//! succeeds proves nothing about pages that the kernel has dropped. So the store is *poisoned*: no
+//! commit and no sync succeeds any more, reads still do. Opening it again replays what is there.
+//!
+//! # Conflicts
+//!
+//! An [`Mode::Optimistic`] transaction remembers what it read; commits that happen while one is open
+//! are remembered in a window of at most 5 s ([`window`]), and its commit compares the two. Without
+//! open optimistic transactions nothing is remembered.
+//!
+//! # Memory
+//!
+//! `cache_bytes` (32 MiB) of blocks, and memtables of `memtable_bytes` (6 MiB): one active, usually
+//! none or one being flushed, at most 4 more before fjall slows writers down. At most 62 MiB, about
+//! 40 usually. The write-ahead log takes 64 MiB of disk in each of at most a few files.
+//!
+//! Lock order: writer permit, then the window's mutex, then the watchers' mutex.
+
+mod committer;
+mod overlay;
+mod transaction;
+mod wal;
+mod window;
+
+use super::{KvError, KvStore, Mode, Transaction};
+use async_trait::async_trait;
+use committer::Committer;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use futures::future::BoxFuture;
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::oneshot;
+use transaction::EmbeddedTransaction;
+use window::Window;
+
+const MIB: u64 = 1024 * 1024;
+
+/// How much the embedded store may use.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Memory for blocks read from the disk.
+    pub cache_bytes: u64,
+    /// Size at which the table in memory is written to the disk.
+    pub memtable_bytes: u64,
+    /// Disk space of the write-ahead log beyond which tables are flushed early; at least 64 MiB.
+    pub log_bytes_max: u64,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> EmbeddedOptions {
+        EmbeddedOptions {
+            cache_bytes: 32 * MIB,
+            memtable_bytes: 6 * MIB,
+            log_bytes_max: 128 * MIB,
+        }
+    }
+}
+
+/// The store. Cloning gives another handle; the files are closed with the last one.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    inner: Arc<Inner>,
+    committer: Arc<Committer>,
+}
+
+/// The permission to commit.
+type Permit = ArcMutexGuard<RawMutex, ()>;
+
+/// What transactions, the committer thread and the handles share.
+struct Inner {
+    db: Database,
+    rows: Keyspace,
+    /// Held by the one transaction that may be applied.
+    writer: Arc<Mutex<()>>,
+    window: Mutex<Window>,
+    /// Number of commits; `durable` of them survive a power cut.
+    committed: AtomicU64,
+    durable: AtomicU64,
+    poison: OnceLock<String>,
+    watchers: Mutex<HashMap<Vec<u8>, Vec<oneshot::Sender<()>>>>,
+    /// Number of keys in `watchers`, to skip its lock when there are none.
+    watched: AtomicUsize,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `dir`, creating it when absent. Replays the write-ahead log.
+    pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<EmbeddedStore, KvError> {
+        let opening = |error: fjall::Error| match error {
+            fjall::Error::Locked => KvError::InUse(dir.display().to_string()),
+            error => KvError::Io {
+                operation: "opening",
+                reason: format!("{}: {error}", dir.display()),
+            },
+        };
+        let db = Database::builder(dir)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(options.log_bytes_max.max(64 * MIB))
+            .max_cached_files(Some(64))
+            .worker_threads(2)
+            .open()
+            .map_err(opening)?;
+        let rows = db
+            .keyspace("rows", || {
+                KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes.max(MIB))
+            })
+            .map_err(opening)?;
+        let inner = Arc::new(Inner {
+            db,
+            rows,
+            writer: Arc::default(),
+            window: Mutex::default(),
+            // What was replayed may not be durable yet: the first sync must really sync.
+            committed: AtomicU64::new(1),
+            durable: AtomicU64::new(0),
+            poison: OnceLock::new(),
+            watchers: Mutex::default(),
+            watched: AtomicUsize::new(0),
+        });
+        let committer = Arc::new(Committer::start(Arc::clone(&inner), dir)?);
+        Ok(EmbeddedStore { inner, committer })
+    }
+}
+
+impl Inner {
+    /// From now on nothing can be committed. Returns the error for whoever caused it.
+    fn poison(&self, reason: String) -> KvError {
+        tracing::error!(%reason, "the journal is poisoned: no more changes are accepted");
+        KvError::Poisoned(self.poison.get_or_init(|| reason).clone())
+    }
+
+    fn check_poison(&self) -> Result<(), KvError> {
+        match self.poison.get() {
+            Some(reason) => Err(KvError::Poisoned(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Wakes those who watch a key that `is_written`.
+    fn notify(&self, is_written: impl Fn(&[u8]) -> bool) {
+        if self.watched.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|key, waiting| {
+            let written = is_written(key);
+            if written {
+                for waiter in waiting.drain(..) {
+                    // Nobody waits any more: fine.
+                    let _ = waiter.send(());
+                }
+            }
+            !written
+        });
+        self.watched.store(watchers.len(), Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl KvStore for EmbeddedStore {
+    fn begin(&self, mode: Mode) -> Result<Box<dyn Transaction>, KvError> {
+        Ok(Box::new(EmbeddedTransaction::begin(&self.inner, mode)))
+    }
+
+    async fn sync(&self) -> Result<(), KvError> {
+        self.inner.check_poison()?;
+        let committed = self.inner.committed.load(Ordering::Acquire);
+        if self.inner.durable.load(Ordering::Acquire) >= committed {
+            return Ok(());
+        }
+        self.committer.sync().await
+    }
+
+    fn watch(&self, key: &[u8]) -> BoxFuture<'static, Result<(), KvError>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut watchers = self.inner.watchers.lock();
+        watchers.entry(key.to_vec()).or_default().push(sender);
+        self.inner.watched.store(watchers.len(), Ordering::Release);
+        drop(watchers);
+        Box::pin(async move {
+            // A store that is closed changes nothing more, but waiting for ever helps nobody.
+            let _ = receiver.await;
+            Ok(())
+        })
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.inner.poison.get().cloned()
+    }
+
+    fn has_unknown_outcomes(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,250 @@
+//! One transaction of the embedded store.
+
+use super::overlay::{Known, Overlay, Write, add};
+use super::window::{ReadSet, Verdict, WriteSet};
+use super::{Inner, Permit};
+use crate::kv::limits::{self, TRANSACTION_AGE_MAX};
+use crate::kv::{KvError, Mode, Range, Row, Transaction};
+use async_trait::async_trait;
+use fjall::{PersistMode, Readable, Snapshot};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What protects the transaction from others.
+enum Guard {
+    /// Nothing: it must not write.
+    Reader,
+    /// What it read since this version is compared at commit.
+    Optimist { version: u64, reads: ReadSet },
+    /// Nobody else can commit.
+    Serial(#[expect(dead_code, reason = "held, not used")] Permit),
+}
+
+pub(super) struct EmbeddedTransaction {
+    inner: Arc<Inner>,
+    guard: Guard,
+    snapshot: Snapshot,
+    started: Instant,
+    writes: Overlay,
+}
+
+impl EmbeddedTransaction {
+    pub(super) fn begin(inner: &Arc<Inner>, mode: Mode) -> EmbeddedTransaction {
+        let guard = match mode {
+            Mode::Read => Guard::Reader,
+            Mode::Optimistic => Guard::Optimist {
+                version: inner.window.lock().enter(),
+                reads: ReadSet::default(),
+            },
+            Mode::Serial => Guard::Serial(inner.writer.lock_arc()),
+        };
+        EmbeddedTransaction {
+            snapshot: inner.db.snapshot(),
+            inner: Arc::clone(inner),
+            guard,
+            started: Instant::now(),
+            writes: Overlay::default(),
+        }
+    }
+
+    fn check_age(&self) -> Result<(), KvError> {
+        if self.started.elapsed() > TRANSACTION_AGE_MAX {
+            return Err(KvError::TooOld);
+        }
+        Ok(())
+    }
+
+    fn note_read(&mut self, key: &[u8]) {
+        if let Guard::Optimist { reads, .. } = &mut self.guard {
+            reads.keys.push(key.to_vec());
+        }
+    }
+
+    fn note_range(&mut self, begin: &[u8], end: &[u8]) {
+        if let Guard::Optimist { reads, .. } = &mut self.guard {
+            reads.ranges.push((begin.to_vec(), end.to_vec()));
+        }
+    }
+
+    fn stored(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, KvError> {
+        self.snapshot
+            .get(&self.inner.rows, key)
+            .map_err(|error| reading(&error))
+    }
+
+    /// Applies the writes. The caller holds the permit.
+    fn apply(&mut self) -> Result<(), KvError> {
+        let inner = &self.inner;
+        inner.check_poison()?;
+        let mut removed: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for (begin, end) in &self.writes.cleared {
+            for guard in inner
+                .rows
+                .range::<&[u8], _>(begin.as_slice()..end.as_slice())
+            {
+                let key = guard.key().map_err(|error| reading(&error))?;
+                if !self.writes.points.contains_key(&*key) {
+                    removed.insert(key.to_vec());
+                }
+            }
+        }
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(
+            inner.db.clone(),
+            self.writes.points.len() + removed.len(),
+        )
+        .durability(Some(PersistMode::Buffer));
+        for key in removed {
+            batch.remove(&inner.rows, key);
+        }
+        // The values move into the batch; the keys stay for the window.
+        for (key, write) in &mut self.writes.points {
+            match write {
+                Write::Set(value) => {
+                    batch.insert(&inner.rows, key.as_slice(), std::mem::take(value));
+                }
+                Write::Clear => batch.remove(&inner.rows, key.as_slice()),
+                Write::Add(delta) => {
+                    let base = inner
+                        .rows
+                        .get(key.as_slice())
+                        .map_err(|error| reading(&error))?;
+                    batch.insert(&inner.rows, key.as_slice(), add(base.as_deref(), *delta));
+                }
+            }
+        }
+        batch
+            .commit()
+            .map_err(|error| inner.poison(format!("writing the log: {error}")))?;
+        inner.committed.fetch_add(1, Ordering::AcqRel);
+        let writes = &mut self.writes;
+        inner.notify(|key| writes.points.contains_key(key) || writes.is_cleared(key));
+        inner.window.lock().record(|| WriteSet {
+            keys: std::mem::take(&mut writes.points).into_keys().collect(),
+            ranges: std::mem::take(&mut writes.cleared),
+        });
+        Ok(())
+    }
+
+    fn commit_now(&mut self) -> Result<(), KvError> {
+        self.writes.check()?;
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        self.check_age()?;
+        let inner = Arc::clone(&self.inner);
+        match &self.guard {
+            Guard::Reader => Err(KvError::Limit("writing in a transaction that only reads")),
+            Guard::Serial(_) => self.apply(),
+            Guard::Optimist { version, reads } => {
+                let _permit = inner.writer.lock();
+                let verdict = inner.window.lock().judge(*version, reads);
+                match verdict {
+                    Verdict::Apply => self.apply(),
+                    Verdict::Conflict => Err(KvError::Conflict),
+                    Verdict::TooOld => Err(KvError::TooOld),
+                }
+            }
+        }
+    }
+}
+
+fn reading(error: &fjall::Error) -> KvError {
+    KvError::Io {
+        operation: "reading",
+        reason: error.to_string(),
+    }
+}
+
+impl Drop for EmbeddedTransaction {
+    fn drop(&mut self) {
+        if let Guard::Optimist { .. } = self.guard {
+            self.inner.window.lock().leave();
+        }
+    }
+}
+
+#[async_trait]
+impl Transaction for EmbeddedTransaction {
+    async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Vec<u8>>, KvError> {
+        limits::check_key(key)?;
+        if let Known::Value(value) = self.writes.get(key) {
+            return Ok(value.map(<[u8]>::to_vec));
+        }
+        if !snapshot {
+            self.note_read(key);
+        }
+        let stored = self.stored(key)?;
+        Ok(match self.writes.get(key) {
+            Known::Plus(delta) => Some(add(stored.as_deref(), delta)),
+            _ => stored.map(|value| value.to_vec()),
+        })
+    }
+
+    async fn range(&mut self, range: Range<'_>, snapshot: bool) -> Result<Vec<Row>, KvError> {
+        self.check_age()?;
+        limits::check_key(range.begin)?;
+        limits::check_key(range.end)?;
+        if range.begin >= range.end || range.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let stored = self
+            .snapshot
+            .range::<&[u8], _>(&self.inner.rows, range.begin..range.end);
+        let row = |guard: fjall::Guard| {
+            guard
+                .into_inner()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .map_err(|error| reading(&error))
+        };
+        let rows = if range.reverse {
+            self.writes.merge(&range, stored.rev().map(row))?
+        } else {
+            self.writes.merge(&range, stored.map(row))?
+        };
+        if !snapshot {
+            // What lies beyond a limit that was reached was not read.
+            match rows.last() {
+                Some((last, _)) if rows.len() == range.limit && range.reverse => {
+                    self.note_range(last, range.end);
+                }
+                Some((last, _)) if rows.len() == range.limit => {
+                    let mut after = last.clone();
+                    after.push(0);
+                    self.note_range(range.begin, &after);
+                }
+                _ => self.note_range(range.begin, range.end),
+            }
+        }
+        Ok(rows)
+    }
+
+    fn set(&mut self, key: &[u8], value: Vec<u8>) {
+        self.writes.set(key, value);
+    }
+
+    fn clear(&mut self, key: &[u8]) {
+        self.writes.clear(key);
+    }
+
+    fn clear_range(&mut self, begin: &[u8], end: &[u8]) {
+        self.writes.clear_range(begin, end);
+    }
+
+    fn atomic_add(&mut self, key: &[u8], delta: i64) {
+        self.writes.atomic_add(key, delta);
+    }
+
+    fn add_read_conflict_key(&mut self, key: &[u8]) {
+        self.note_read(key);
+    }
+
+    fn add_read_conflict_range(&mut self, begin: &[u8], end: &[u8]) {
+        self.note_range(begin, end);
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), KvError> {
+        self.commit_now()
+    }
+}

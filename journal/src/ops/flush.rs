@@ -1,0 +1,106 @@
+//! The store has an object: `flushed`, the one transaction by which dirty bytes become a cache.
+//!
+//! It races with everything that programs do meanwhile:
+//!
+//! - *written, truncated, chmodded, renamed*: one of the two epochs is newer than what was flushed,
+//!   so the origin is recorded and the unsynced row stays ([`FlushOutcome::Newer`]).
+//! - *unlinked*: nobody wants the object. If it replaced the object that the orphan is read from, the
+//!   origin follows it and `reap` makes it garbage; if it has a new key, it is garbage at once.
+//! - *reaped*: the object is garbage, unless another inode has claimed the key meanwhile.
+//! - *the previous key was taken over by another inode*: it is that one's and is left alone.
+
+use crate::attempts::transact;
+use crate::records::{ClaimRow, GarbageRow};
+use crate::txn::Txn;
+use crate::types::{FlushOutcome, Flushed, Ino, Kind, Origin, Timestamp};
+use crate::{Error, Journal, keys};
+
+impl Journal {
+    /// Records that the store has `flushed.origin`, made from the epochs given. Its key is this
+    /// inode's now, and not garbage; the key that it had before is garbage if it was another one.
+    ///
+    /// A renamed directory that still has a resync row is answered with `Newer` and left as it is:
+    /// its origin says where its children are.
+    pub async fn flushed(
+        &self,
+        ino: Ino,
+        flushed: Flushed,
+        now: Timestamp,
+    ) -> Result<FlushOutcome, Error> {
+        let origin = Origin {
+            epoch: flushed.epoch,
+            meta_epoch: flushed.meta_epoch,
+            checked: now,
+            ..flushed.origin
+        };
+        let origin = &origin;
+        transact!(self, txn => record(txn, ino, origin))
+    }
+}
+
+async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcome, Error> {
+    let Some(mut row) = txn.inode(ino).await? else {
+        discard(txn, ino, new, false).await?;
+        return Ok(FlushOutcome::Clean);
+    };
+    let directory = row.inode.kind == Kind::Directory;
+    let same_key = row
+        .inode
+        .content
+        .origin
+        .as_ref()
+        .is_some_and(|old| old.key == new.key);
+    if row.inode.nlink == 0 && !same_key {
+        discard(txn, ino, new, directory).await?;
+        return Ok(FlushOutcome::Clean);
+    }
+    if directory && !same_key && txn.kv.get(&keys::resync(ino), false).await?.is_some() {
+        return Ok(FlushOutcome::Newer);
+    }
+
+    if let Some(old) = row.inode.content.origin.take()
+        && !same_key
+    {
+        txn.release(ino, &old, directory).await?;
+    }
+    if txn.claim(&new.key).await? != Some(ino) {
+        txn.put(&keys::claim(&new.key), &ClaimRow { ino })?;
+    }
+    if txn.kv.get(&keys::garbage(&new.key), false).await?.is_some() {
+        txn.clear(&keys::garbage(&new.key));
+    }
+    row.inode.content.origin = Some(new.clone());
+    // `valid` stays: holes of a sparse file stay zeros that nobody has to fetch. `evicted` raises it.
+    row.inode.content.learned = true;
+    let has_newer = row.inode.is_content_dirty() || row.inode.is_meta_dirty();
+    let outcome = if has_newer && row.inode.nlink > 0 {
+        FlushOutcome::Newer
+    } else {
+        txn.clear_unsynced(&mut row);
+        FlushOutcome::Clean
+    };
+    txn.put_inode(&row)?;
+    Ok(outcome)
+}
+
+/// Nobody here wants the new object.
+async fn discard(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    object: &Origin,
+    directory: bool,
+) -> Result<(), Error> {
+    match txn.claim(&object.key).await? {
+        Some(owner) if owner != ino => Ok(()),
+        claim => {
+            if claim.is_some() {
+                txn.clear(&keys::claim(&object.key));
+            }
+            let garbage = GarbageRow {
+                etag: object.etag.clone(),
+                directory,
+            };
+            txn.put(&keys::garbage(&object.key), &garbage)
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Keys that nobody here wants any more, and who owns which key.
+//!
+//! A garbage row says that the object was deleted *here*. Before deleting it from the store, the
+//! flusher looks whether an unsynced inode has that path now: then the new object will replace the
+//! old one in one step, and `flushed` takes the row away. Deleting first would show readers of the
+//! bucket a moment without either.
+
+use crate::attempts::{look, transact};
+use crate::records::{GarbageRow, corrupt, decode};
+use crate::types::{Garbage, Ino, Timestamp};
+use crate::{Error, Journal, keys};
+
+impl Journal {
+    /// The inode whose origin is this object. Before a key is overwritten for another inode, the
+    /// owner's bytes must have been moved or fetched.
+    pub async fn claim(&self, key: &str) -> Result<Option<Ino>, Error> {
+        look!(self, txn => txn.claim(key))
+    }
+
+    /// Garbage after a key, in the order of keys.
+    pub async fn garbage(&self, after: Option<&str>, limit: usize) -> Result<Vec<Garbage>, Error> {
+        let prefix = keys::garbage("");
+        let after = after.map(keys::garbage);
+        look!(self, txn => async {
+            let rows = txn.rows(&prefix, after.as_deref(), limit).await?;
+            rows.into_iter()
+                .map(|(key, value)| {
+                    let row: GarbageRow = decode(&key, &value)?;
+                    let object = String::from_utf8(key[prefix.len()..].to_vec())
+                        .map_err(|_| corrupt(&key, "an object key that isn't UTF-8".into()))?;
+                    Ok(Garbage { key: object, etag: row.etag, directory: row.directory })
+                })
+                .collect()
+        })
+    }
+
+    /// The garbage row of one key: what was deleted here and not yet in the store.
+    pub async fn garbage_row(&self, key: &str) -> Result<Option<Garbage>, Error> {
+        let row = keys::garbage(key);
+        look!(self, txn => async {
+            let row: Option<GarbageRow> = txn.load(&row).await?;
+            Ok(row.map(|row| Garbage {
+                key: key.to_owned(),
+                etag: row.etag,
+                directory: row.directory,
+            }))
+        })
+    }
+
+    /// The store doesn't have this key any more.
+    pub async fn garbage_done(&self, key: &str) -> Result<(), Error> {
+        // Remembered before the row goes, so that no listing slips through between the two.
+        self.shared.recent.lock().note(key, Timestamp::now());
+        let row = keys::garbage(key);
+        transact!(self, txn => async {
+            if txn.kv.get(&row, false).await?.is_some() {
+                txn.clear(&row);
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether this key was deleted here and not yet in the store.
+    pub async fn is_garbage(&self, key: &str) -> Result<bool, Error> {
+        let row = keys::garbage(key);
+        look!(self, txn => async { Ok(txn.kv.get(&row, false).await?.is_some()) })
+    }
+}

@@ -1,0 +1,217 @@
+//! What is in the store becomes visible: entries of a listing.
+//!
+//! The journal is right about everything that happened here, the store about the rest. So an entry of
+//! a listing never changes what is dirty or open for writing, and it is skipped if its key was deleted
+//! here (garbage, or deleted from the store after the listing was asked for) or belongs to an inode
+//! that lives under another name now (its claim).
+
+use super::forget::{drop_cached, is_forgettable};
+use crate::attempts::transact;
+use crate::records::{ClaimRow, InodeRow};
+use crate::txn::{Txn, check_name};
+use crate::types::{Content, Epoch, Found, Ino, Inode, Kind, Origin, Timestamp};
+use crate::{Error, Journal, keys};
+
+/// Entries in one transaction; each writes four rows, about 700 bytes with a long key.
+const CHUNK: usize = 64;
+
+impl Journal {
+    /// Takes over entries of a directory that the store has. `listed_at` is when the store was asked.
+    ///
+    /// A new name becomes a clean inode at epoch 0. A clean file whose object has changed gets a new
+    /// generation. Answers the inodes that are new or changed. The directory's times stay.
+    pub async fn import(
+        &self,
+        dir: Ino,
+        found: &[Found],
+        listed_at: Timestamp,
+    ) -> Result<Vec<Inode>, Error> {
+        let mut changed = Vec::new();
+        for chunk in found.chunks(CHUNK) {
+            let more: Result<Vec<Inode>, Error> =
+                transact!(self, txn => import(txn, self, dir, chunk, listed_at));
+            changed.extend(more?);
+        }
+        Ok(changed)
+    }
+}
+
+async fn import(
+    txn: &mut Txn<'_>,
+    journal: &Journal,
+    dir: Ino,
+    found: &[Found],
+    listed_at: Timestamp,
+) -> Result<Vec<Inode>, Error> {
+    let mut above = txn.need_dir(dir).await?;
+    let mut changed = Vec::new();
+    let mut new_dirs = 0;
+    for found in found {
+        if !found.kind.is_synced() || check_name(&found.name).is_err() {
+            continue;
+        }
+        match txn.dirent(dir, &found.name).await? {
+            Some(entry) if entry.kind == Kind::File && found.kind == Kind::File => {
+                let row = txn.behind(entry).await?;
+                changed.extend(compare(txn, row, found, listed_at)?);
+            }
+            Some(entry) if entry.kind == Kind::File && found.kind == Kind::Directory => {
+                // The bucket holds both `a` and `a/b`: the directory wins.
+                let row = txn.behind(entry).await?;
+                if is_forgettable(txn, &row).await? && !is_taken(txn, &found.key).await? {
+                    drop_cached(txn, &row, dir, &found.name).await?;
+                    changed.push(add(txn, &above.inode, found, listed_at)?);
+                    new_dirs += 1;
+                }
+            }
+            Some(_) => {}
+            None => {
+                let deleted = journal.shared.recent.lock().is_since(&found.key, listed_at);
+                if !deleted && !is_taken(txn, &found.key).await? {
+                    changed.push(add(txn, &above.inode, found, listed_at)?);
+                    new_dirs += u32::from(found.kind == Kind::Directory);
+                }
+            }
+        }
+    }
+    if new_dirs > 0 {
+        above.inode.nlink = above.inode.nlink.saturating_add(new_dirs);
+        txn.put_inode(&above)?;
+    }
+    Ok(changed)
+}
+
+/// Whether the key was deleted here, or is an inode's with another name.
+async fn is_taken(txn: &mut Txn<'_>, object: &str) -> Result<bool, Error> {
+    if txn.kv.get(&keys::garbage(object), false).await?.is_some() {
+        return Ok(true);
+    }
+    match txn.claim(object).await? {
+        Some(ino) => Ok(txn.inode(ino).await?.is_some()),
+        None => Ok(false),
+    }
+}
+
+/// A name that the journal doesn't know.
+fn add(
+    txn: &mut Txn<'_>,
+    above: &Inode,
+    found: &Found,
+    listed_at: Timestamp,
+) -> Result<Inode, Error> {
+    let is_dir = found.kind == Kind::Directory;
+    let size = if is_dir { 0 } else { found.size };
+    let inode = Inode {
+        ino: txn.take_ino()?,
+        kind: found.kind,
+        mode: found.mode.unwrap_or(if is_dir { 0o755 } else { 0o644 }) & 0o7777,
+        uid: found.uid.unwrap_or(above.uid),
+        gid: found.gid.unwrap_or(above.gid),
+        nlink: if is_dir { 2 } else { 1 },
+        rdev: 0,
+        size,
+        atime: found.mtime,
+        mtime: found.mtime,
+        ctime: found.mtime,
+        btime: found.mtime,
+        parent: above.ino,
+        meta_epoch: 0,
+        content: Content {
+            origin: Some(Origin {
+                key: found.key.clone(),
+                etag: found.etag.clone(),
+                size,
+                epoch: Epoch(0),
+                meta_epoch: 0,
+                checked: listed_at,
+            }),
+            valid: size,
+            learned: found.mode.is_some(),
+            ..Content::default()
+        },
+    };
+    let row = InodeRow {
+        inode,
+        unsynced_on: None,
+        orphan_on: None,
+    };
+    txn.put_inode(&row)?;
+    txn.put_name(above.ino, &found.name, &row.inode, true)?;
+    let claim = ClaimRow { ino: row.inode.ino };
+    txn.put(&keys::claim(&found.key), &claim)?;
+    txn.count_inodes(1);
+    Ok(row.inode)
+}
+
+/// A file that the journal knows: has the store a newer object?
+fn compare(
+    txn: &mut Txn<'_>,
+    mut row: InodeRow,
+    found: &Found,
+    listed_at: Timestamp,
+) -> Result<Option<Inode>, Error> {
+    let Some(origin) = &row.inode.content.origin else {
+        return Ok(None);
+    };
+    if !is_untouched(&row) || origin.key != found.key || origin.checked > listed_at {
+        return Ok(None);
+    }
+    if !is_other_object(origin, found.etag.as_deref(), found.size) {
+        return Ok(None);
+    }
+    replace_object(
+        &mut row,
+        found.etag.clone(),
+        found.size,
+        found.mtime,
+        listed_at,
+    );
+    let inode = &mut row.inode;
+    inode.mode = found.mode.map_or(inode.mode, |mode| mode & 0o7777);
+    inode.uid = found.uid.unwrap_or(inode.uid);
+    inode.gid = found.gid.unwrap_or(inode.gid);
+    inode.content.learned = found.mode.is_some();
+    txn.put_inode(&row)?;
+    Ok(Some(row.inode))
+}
+
+/// Clean, with a name, and nobody is writing it.
+pub(super) fn is_untouched(row: &InodeRow) -> bool {
+    let inode = &row.inode;
+    row.unsynced_on.is_none()
+        && inode.nlink > 0
+        && inode.content.writer.is_none()
+        && !inode.is_content_dirty()
+        && !inode.is_meta_dirty()
+}
+
+/// Whether the store has something else under the key than we know. Where one side has no ETag, only
+/// the length tells.
+pub(super) fn is_other_object(origin: &Origin, etag: Option<&str>, size: u64) -> bool {
+    match (origin.etag.as_deref(), etag) {
+        (Some(ours), Some(theirs)) => ours != theirs || origin.size != size,
+        _ => origin.size != size,
+    }
+}
+
+/// The store has new bytes; those here are of an old generation.
+pub(super) fn replace_object(
+    row: &mut InodeRow,
+    etag: Option<String>,
+    size: u64,
+    mtime: Timestamp,
+    checked: Timestamp,
+) {
+    let inode = &mut row.inode;
+    inode.size = size;
+    inode.mtime = mtime;
+    inode.ctime = checked;
+    inode.content.generation += 1;
+    inode.content.valid = size;
+    inode.content.seal = None;
+    if let Some(origin) = &mut inode.content.origin {
+        origin.etag = etag;
+        origin.size = size;
+        origin.checked = checked;
+    }
+}

@@ -1,0 +1,22 @@
+//! The typed transactions, a topic each.
+
+mod attrs;
+mod create;
+mod detach;
+mod flush;
+mod forget;
+mod garbage;
+mod import;
+mod listing;
+mod lookup;
+mod orphans;
+mod path;
+mod refresh;
+mod rename;
+mod residency;
+mod resync;
+mod unlink;
+mod unsynced;
+mod uploads;
+mod write;
+mod xattr;

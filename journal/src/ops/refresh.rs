@@ -1,0 +1,75 @@
+//! A second look at one clean file: is its object still the same, another, or gone?
+
+use super::import::{is_other_object, is_untouched, replace_object};
+use super::unlink::make_orphan;
+use crate::attempts::transact;
+use crate::records::corrupt;
+use crate::txn::Txn;
+use crate::types::{Ino, Inode, Kind, Seen, Timestamp};
+use crate::{Error, Journal, keys};
+
+/// Names of one inode that are removed at once when its object is gone.
+const LINKS_MAX: usize = 1000;
+
+impl Journal {
+    /// Takes over what the store has for a clean file. `now` is when the store was asked. A file that
+    /// is dirty, being written, or checked later than that stays as it is.
+    ///
+    /// Another object: a new generation. Gone: the names are removed, and the inode is an orphan that
+    /// leaves no garbage.
+    pub async fn refresh(&self, ino: Ino, seen: &Seen, now: Timestamp) -> Result<Inode, Error> {
+        transact!(self, txn => refresh(txn, ino, seen, now))
+    }
+}
+
+async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Result<Inode, Error> {
+    let mut row = txn.need(ino).await?;
+    if row.inode.kind != Kind::File || !is_untouched(&row) {
+        return Ok(row.inode);
+    }
+    match &mut row.inode.content.origin {
+        Some(origin) if origin.checked <= now => origin.checked = now,
+        _ => return Ok(row.inode),
+    }
+    match seen {
+        Seen::Object {
+            etag,
+            size,
+            mtime,
+            mode,
+            uid,
+            gid,
+        } => {
+            let origin = row.inode.content.origin.as_ref();
+            if origin.is_some_and(|origin| is_other_object(origin, etag.as_deref(), *size)) {
+                replace_object(&mut row, etag.clone(), *size, *mtime, now);
+            }
+            let inode = &mut row.inode;
+            inode.mode = mode.map_or(inode.mode, |mode| mode & 0o7777);
+            inode.uid = uid.unwrap_or(inode.uid);
+            inode.gid = gid.unwrap_or(inode.gid);
+            inode.content.learned = true;
+        }
+        Seen::Gone => {
+            let links = keys::links(ino);
+            for (key, _) in txn.rows(&links, None, LINKS_MAX).await? {
+                let link = keys::parse_link(&key);
+                let (parent, name) =
+                    link.ok_or_else(|| corrupt(&key, "a short key of a link".into()))?;
+                txn.clear_name(parent, name, ino);
+                row.inode.nlink = row.inode.nlink.saturating_sub(1);
+            }
+            row.inode.ctime = now;
+            if let Some(origin) = row.inode.content.origin.take()
+                && txn.claim(&origin.key).await? == Some(ino)
+            {
+                txn.clear(&keys::claim(&origin.key));
+            }
+            if row.inode.nlink == 0 {
+                make_orphan(txn, &mut row)?;
+            }
+        }
+    }
+    txn.put_inode(&row)?;
+    Ok(row.inode)
+}

@@ -1,0 +1,71 @@
+//! Where a file's bytes are: all here, all in the store, or back in the store.
+
+use crate::attempts::transact;
+use crate::types::{Epoch, Ino, Inode, Kind, Timestamp};
+use crate::{Error, Journal};
+
+impl Journal {
+    /// The extent file of a clean file is about to go: from now on every byte is the object's. False:
+    /// it is not clean at this epoch, or is being written; then nothing happens.
+    pub async fn evicted(&self, ino: Ino, epoch: Epoch) -> Result<bool, Error> {
+        transact!(self, txn => async {
+            let mut row = txn.need(ino).await?;
+            let inode = &mut row.inode;
+            let clean = inode.kind == Kind::File
+                && !inode.is_content_dirty()
+                && inode.content.writer.is_none()
+                && inode.content.epoch == epoch
+                && inode.content.origin.as_ref().is_some_and(|origin| origin.size == inode.size);
+            if clean && inode.content.valid != inode.size {
+                inode.content.valid = inode.size;
+                txn.put_inode(&row)?;
+            }
+            Ok(clean)
+        })
+    }
+
+    /// Every byte of the file is in its extent file and safe there: holes are zeros from now on.
+    /// False: another generation holds the bytes; then nothing happens.
+    pub async fn localized(&self, ino: Ino, generation: u64) -> Result<bool, Error> {
+        transact!(self, txn => async {
+            let mut row = txn.need(ino).await?;
+            if row.inode.content.generation != generation {
+                return Ok(false);
+            }
+            if row.inode.content.valid != 0 {
+                row.inode.content.valid = 0;
+                txn.put_inode(&row)?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// The newest version of a file was lost: it goes back to the version that its object holds, or
+    /// to an empty file if there is none. Either way in a new generation, and with no writer.
+    pub async fn revert(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
+        transact!(self, txn => async {
+            let mut row = txn.need(ino).await?;
+            txn.set_writer(&mut row, None)?;
+            let inode = &mut row.inode;
+            inode.ctime = now;
+            inode.content.generation += 1;
+            inode.content.seal = None;
+            match &mut inode.content.origin {
+                Some(origin) => {
+                    inode.size = origin.size;
+                    inode.content.valid = origin.size;
+                    // The epoch never goes back: the object holds what is now the newest version.
+                    inode.content.epoch = inode.content.epoch.next();
+                    origin.epoch = inode.content.epoch;
+                }
+                None => {
+                    inode.size = 0;
+                    inode.content.valid = 0;
+                    inode.content.epoch = inode.content.epoch.next();
+                }
+            }
+            txn.put_inode(&row)?;
+            Ok(row.inode)
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! The life of a writer: `begin_write` at open, `end_write` at fsync and close.
+//!
+//! Between the two the journal doesn't see what is written; the extent file knows. The index of
+//! writers tells recovery which files were open when the daemon died.
+
+use crate::attempts::transact;
+use crate::records::InodeRow;
+use crate::txn::{Order, Txn};
+use crate::types::{EndWrite, Ino, Inode, Kind, NodeId, Seal, Timestamp};
+use crate::{Error, Journal, keys};
+
+impl Journal {
+    /// A file is opened for writing. `truncate` begins a new, empty generation of its bytes.
+    pub async fn begin_write(
+        &self,
+        ino: Ino,
+        node: NodeId,
+        truncate: bool,
+        now: Timestamp,
+    ) -> Result<Inode, Error> {
+        transact!(self, txn => begin_write(txn, ino, node, truncate, now))
+    }
+
+    /// A writer reports what it did; with `close` it is the last one.
+    pub async fn end_write(
+        &self,
+        ino: Ino,
+        node: NodeId,
+        end: EndWrite,
+        now: Timestamp,
+    ) -> Result<Inode, Error> {
+        transact!(self, txn => end_write(txn, ino, node, end, now))
+    }
+
+    /// The files that this node has, or had when it died, open for writing.
+    pub async fn writers(&self, node: NodeId) -> Result<Vec<Ino>, Error> {
+        self.all_of_node(keys::of_node(b'W', node)).await
+    }
+}
+
+async fn need_file(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    operation: &'static str,
+) -> Result<InodeRow, Error> {
+    let row = txn.need(ino).await?;
+    match row.inode.kind {
+        Kind::File => Ok(row),
+        Kind::Directory => Err(Error::IsDirectory { ino }),
+        kind => Err(Error::WrongKind {
+            ino,
+            kind,
+            operation,
+        }),
+    }
+}
+
+async fn begin_write(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    node: NodeId,
+    truncate: bool,
+    now: Timestamp,
+) -> Result<Inode, Error> {
+    let mut row = need_file(txn, ino, "write it").await?;
+    match row.inode.content.writer {
+        Some(other) if other != node => {
+            return Err(Error::WrittenElsewhere { ino, node: other });
+        }
+        Some(_) if !truncate => return Ok(row.inode),
+        _ => {}
+    }
+    txn.set_writer(&mut row, Some(node))?;
+    if truncate {
+        let inode = &mut row.inode;
+        inode.size = 0;
+        inode.mtime = now;
+        inode.ctime = now;
+        inode.meta_epoch += 1;
+        inode.content.generation += 1;
+        inode.content.epoch = inode.content.epoch.next();
+        inode.content.valid = 0;
+        inode.content.seal = None;
+        txn.mark_unsynced(&mut row, Order::Last, now).await?;
+    }
+    txn.put_inode(&row)?;
+    Ok(row.inode)
+}
+
+async fn end_write(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    node: NodeId,
+    end: EndWrite,
+    now: Timestamp,
+) -> Result<Inode, Error> {
+    let mut row = need_file(txn, ino, "write it").await?;
+    if end.changed {
+        let inode = &mut row.inode;
+        inode.size = end.size;
+        inode.mtime = end.mtime;
+        inode.ctime = now;
+        inode.meta_epoch += 1;
+        inode.content.epoch = inode.content.epoch.next();
+        inode.content.valid = inode.content.valid.min(end.size);
+        if inode.content.seal != Some(Seal::Synced) {
+            inode.content.seal = end.seal;
+        }
+        txn.mark_unsynced(&mut row, Order::Last, now).await?;
+    }
+    if end.seal == Some(Seal::Synced) && row.inode.content.seal != end.seal {
+        row.inode.content.seal = end.seal;
+        txn.put_inode(&row)?;
+    }
+    let closes = end.close && row.inode.content.writer == Some(node);
+    if closes {
+        txn.set_writer(&mut row, None)?;
+    }
+    if end.changed || closes {
+        txn.put_inode(&row)?;
+    }
+    Ok(row.inode)
+}

@@ -1,0 +1,355 @@
+//! The layout of values, in bytes.
+//!
+//! Every value starts with one byte, the version of its record (1 for all so far); after it come the
+//! fields in the order of declaration, in [postcard](https://postcard.jamesmunns.com/wire-format)'s
+//! encoding: unsigned numbers as LEB128 varints, signed ones zigzag before that, booleans and the
+//! presence of an option as one byte, enum variants as the varint of their position, text and bytes
+//! with their length in front. A record of a later version gets a new byte and its own struct here;
+//! old ones stay readable. The tests below hold the bytes of each version ever released.
+//!
+//! Exceptions, which are never versioned: counters (8 bytes little-endian, so that they can be added
+//! to blindly) and operation ids (16 bytes).
+//!
+//! No value is larger than [`ROW_BYTES_MAX`]: a torn write of a value that spans pages keeps the
+//! embedded store from opening.
+
+use crate::Error;
+use crate::types::{Epoch, Ino, Inode, Kind, NodeId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The newest format of the whole journal that this program knows.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Largest value in bytes, version byte included.
+pub(crate) const ROW_BYTES_MAX: usize = 4000;
+
+/// What is cut into pieces is cut into pieces of so many bytes.
+pub(crate) const CHUNK_BYTES: usize = 2048;
+
+/// A stored value.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    /// Its version byte.
+    const VERSION: u8 = 1;
+}
+
+/// `F`: which format, whose journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FormatRow {
+    pub(crate) format: u32,
+    pub(crate) store_url: String,
+}
+
+/// `I`: an inode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InodeRow {
+    pub(crate) inode: Inode,
+    /// The node that has an unsynced row for it.
+    pub(crate) unsynced_on: Option<NodeId>,
+    /// The node that has an orphan row for it.
+    pub(crate) orphan_on: Option<NodeId>,
+}
+
+/// `D`: a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirentRow {
+    pub(crate) ino: Ino,
+    pub(crate) kind: Kind,
+}
+
+/// `L`: a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkRow {
+    /// This name is the one that makes the object's key.
+    pub(crate) primary: bool,
+}
+
+/// `T`, `x`: a piece of something longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChunkRow {
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// `X`: an extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct XattrRow {
+    /// Length of the whole value.
+    pub(crate) length: u32,
+    /// Its first bytes.
+    pub(crate) head: Vec<u8>,
+}
+
+/// `U`: an unsynced inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnsyncedRow {
+    pub(crate) seq: u64,
+    pub(crate) stamp: u64,
+    pub(crate) since: Timestamp,
+}
+
+/// `W`, `O`: the key says it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MarkRow;
+
+/// `K`: a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClaimRow {
+    pub(crate) ino: Ino,
+}
+
+/// `G`: garbage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GarbageRow {
+    pub(crate) etag: Option<String>,
+    pub(crate) directory: bool,
+}
+
+/// `P`: a multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UploadRow {
+    pub(crate) epoch: Epoch,
+    pub(crate) key: String,
+    pub(crate) upload_id: String,
+    pub(crate) part_bytes: u64,
+}
+
+/// `p`: a part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartRow {
+    pub(crate) etag: String,
+}
+
+/// `R`: a directory to be resynced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResyncRow {
+    /// The last name that was handled.
+    pub(crate) cursor: Option<Vec<u8>>,
+}
+
+impl Record for FormatRow {}
+impl Record for InodeRow {}
+impl Record for DirentRow {}
+impl Record for LinkRow {}
+impl Record for ChunkRow {}
+impl Record for XattrRow {}
+impl Record for UnsyncedRow {}
+impl Record for MarkRow {}
+impl Record for ClaimRow {}
+impl Record for GarbageRow {}
+impl Record for UploadRow {}
+impl Record for PartRow {}
+impl Record for ResyncRow {}
+/// `S`: a listing.
+impl Record for crate::types::Listing {}
+
+/// The bytes of a record.
+pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, Error> {
+    let mut start = Vec::with_capacity(160);
+    start.push(R::VERSION);
+    let bytes =
+        postcard::to_extend(record, start).map_err(|_| Error::TooLarge { what: "a row" })?;
+    if bytes.len() > ROW_BYTES_MAX {
+        return Err(Error::TooLarge {
+            what: "a row of more than 4,000 bytes (is the object's key that long?)",
+        });
+    }
+    Ok(bytes)
+}
+
+/// The record in a value; `key` is for the message.
+pub(crate) fn decode<R: Record>(key: &[u8], bytes: &[u8]) -> Result<R, Error> {
+    match bytes.split_first() {
+        Some((&version, fields)) if version == R::VERSION => {
+            postcard::from_bytes(fields).map_err(|error| corrupt(key, format!("{error}")))
+        }
+        Some((version, _)) => Err(corrupt(
+            key,
+            format!("a record of unknown version {version}"),
+        )),
+        None => Err(corrupt(key, "an empty record".into())),
+    }
+}
+
+/// An error that names the row.
+pub(crate) fn corrupt(key: &[u8], what: String) -> Error {
+    // The tag and numbers identify the row; names and object keys stay out of messages.
+    let key = key
+        .iter()
+        .take(17)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Error::Corrupt { what, key }
+}
+
+/// The value of a counter.
+pub(crate) fn decode_counter(key: &[u8], bytes: Option<&[u8]>) -> Result<u64, Error> {
+    match bytes {
+        None => Ok(0),
+        Some(bytes) => bytes
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| corrupt(key, "a counter that isn't 8 bytes".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Content, Listing, Origin, Seal};
+
+    fn check<R: Record + PartialEq + std::fmt::Debug>(record: R, golden: &[u8]) {
+        assert_eq!(
+            encode(&record).unwrap(),
+            golden,
+            "{record:?} is encoded otherwise"
+        );
+        assert_eq!(decode::<R>(b"?", golden).unwrap(), record);
+    }
+
+    fn time(secs: i64) -> Timestamp {
+        Timestamp { secs, nanos: 7 }
+    }
+
+    #[test]
+    fn records_of_version_1_keep_their_bytes() {
+        check(
+            FormatRow {
+                format: 1,
+                store_url: "s3://b/p".into(),
+            },
+            b"\x01\x01\x08s3://b/p",
+        );
+        check(
+            DirentRow {
+                ino: Ino(300),
+                kind: Kind::Directory,
+            },
+            b"\x01\xac\x02\x01",
+        );
+        check(LinkRow { primary: true }, b"\x01\x01");
+        check(
+            ChunkRow {
+                bytes: b"abc".to_vec(),
+            },
+            b"\x01\x03abc",
+        );
+        check(
+            XattrRow {
+                length: 3,
+                head: b"abc".to_vec(),
+            },
+            b"\x01\x03\x03abc",
+        );
+        check(
+            UnsyncedRow {
+                seq: 1,
+                stamp: 2,
+                since: time(-1),
+            },
+            b"\x01\x01\x02\x01\x07",
+        );
+        check(MarkRow, b"\x01");
+        check(ClaimRow { ino: Ino(2) }, b"\x01\x02");
+        check(
+            GarbageRow {
+                etag: Some("e".into()),
+                directory: true,
+            },
+            b"\x01\x01\x01e\x01",
+        );
+        check(
+            UploadRow {
+                epoch: Epoch(4),
+                key: "k".into(),
+                upload_id: "u".into(),
+                part_bytes: 128,
+            },
+            b"\x01\x04\x01k\x01u\x80\x01",
+        );
+        check(PartRow { etag: "e".into() }, b"\x01\x01e");
+        check(
+            ResyncRow {
+                cursor: Some(b"n".to_vec()),
+            },
+            b"\x01\x01\x01n",
+        );
+        check(
+            Listing {
+                at: time(1),
+                complete: true,
+            },
+            b"\x01\x02\x07\x01",
+        );
+    }
+
+    #[test]
+    fn an_inode_of_version_1_keeps_its_bytes() {
+        let inode = Inode {
+            ino: Ino(2),
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 3,
+            gid: 4,
+            nlink: 1,
+            rdev: 0,
+            size: 5,
+            atime: time(1),
+            mtime: time(2),
+            ctime: time(3),
+            btime: time(4),
+            parent: Ino::ROOT,
+            meta_epoch: 6,
+            content: Content {
+                generation: 1,
+                epoch: Epoch(9),
+                writer: Some(NodeId(8)),
+                origin: Some(Origin {
+                    key: "k".into(),
+                    etag: None,
+                    size: 5,
+                    epoch: Epoch(8),
+                    meta_epoch: 5,
+                    checked: time(5),
+                }),
+                valid: 5,
+                seal: Some(Seal {
+                    size: 5,
+                    map_digest: 11,
+                }),
+            },
+        };
+        check(
+            InodeRow {
+                inode,
+                unsynced_on: Some(NodeId(8)),
+                orphan_on: None,
+            },
+            &[
+                1, 2, 0, 0xa4, 3, 3, 4, 1, 0, 5, // ino kind mode:2 uid gid nlink rdev size
+                2, 7, 4, 7, 6, 7, 8, 7, // times
+                1, 6, // parent, meta_epoch
+                1, 9, 1, 8, // generation, epoch, writer
+                1, 1, b'k', 0, 5, 8, 5, 10, 7, // origin
+                5, 1, 5, 11, // valid, seal
+                1, 8, 0, // unsynced_on, orphan_on
+            ],
+        );
+    }
+
+    #[test]
+    fn an_unknown_version_is_an_error_and_not_a_guess() {
+        assert!(matches!(
+            decode::<MarkRow>(b"W", b"\x02"),
+            Err(Error::Corrupt { .. })
+        ));
+        assert!(decode::<MarkRow>(b"W", b"").is_err());
+    }
+
+    #[test]
+    fn a_row_that_could_be_torn_is_refused() {
+        let row = PartRow {
+            etag: "x".repeat(ROW_BYTES_MAX),
+        };
+        assert!(matches!(encode(&row), Err(Error::TooLarge { .. })));
+    }
+}

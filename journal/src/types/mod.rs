@@ -1,0 +1,22 @@
+//! The vocabulary of the journal: what callers put in and what they get back.
+//!
+//! [`ids`] are the numbers, [`inode`] is the file as the journal knows it, [`requests`] what a
+//! typed transaction is asked for, [`answers`] what it tells. Everything that is also stored derives
+//! serde; the order of fields is the order of bytes (see [`crate::records`]), so it is part of the
+//! format and guarded by fixtures.
+
+mod answers;
+mod ids;
+mod inode;
+mod requests;
+mod time;
+
+pub use answers::{
+    DirEntry, FlushOutcome, Garbage, Removed, Renamed, Resync, Unsynced, Upload, Usage, Wanted,
+};
+pub use ids::{Epoch, Ino, NodeId};
+pub use inode::{Content, Inode, Kind, Origin, Seal};
+pub use requests::{
+    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Seen, SetAttr, XattrMode,
+};
+pub use time::Timestamp;
