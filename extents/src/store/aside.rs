@@ -1,0 +1,60 @@
+//! Keeping what is left of a file that can't be trusted any more.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::ExtentStore;
+use crate::{Error, ExtentId, Result};
+
+impl ExtentStore {
+    /// Moves a closed extent file into `folder` (made with mode 0700; on the same file system) and
+    /// returns its new path: the file's name, with a number behind it where that is taken. An extent
+    /// file that isn't there leaves an empty one.
+    pub fn set_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
+        let failed = |error: io::Error| Error::io("setting aside", id, error);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed)?;
+        let (live, closed_bytes) = self.before_leaving(id);
+        let from = id.path(&self.inner.dir);
+        let names =
+            std::iter::once(id.to_string()).chain((1..).map(|nr: u64| format!("{id}.{nr}")));
+        for path in names.map(|name| folder.join(name)) {
+            match move_or_make(&from, &path) {
+                Ok(true) => self.left(id, live, closed_bytes),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(failed(error)),
+            }
+            return Ok(path);
+        }
+        Err(failed(io::Error::from_raw_os_error(libc::EEXIST)))
+    }
+}
+
+/// Moves a file without replacing another (true), or makes an empty one if there is none (false).
+fn move_or_make(from: &Path, to: &Path) -> io::Result<bool> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) => return Ok(true),
+        Err(nix::errno::Errno::ENOENT) => {}
+        // A file system without that flag: one name at a time is moved, so a look before is enough.
+        Err(nix::errno::Errno::EINVAL) if !to.exists() => {
+            return fs::rename(from, to).map(|()| true);
+        }
+        Err(nix::errno::Errno::EINVAL) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) => return Err(error.into()),
+    }
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .map(|_| false)
+}
