@@ -1,0 +1,64 @@
+//! What each kind of store implements; [`crate::Remote`] adds what is common to all of them.
+//!
+//! A backend gets keys below its URL's prefix and puts the prefix before them itself. It needn't
+//! check the length of a body or of a key, nor bound the time of a call: `Remote` does.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::attrs::PosixAttrs;
+use crate::error::{ProbeError, Result};
+use crate::keys::ObjectKey;
+use crate::types::{
+    Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put, UploadId,
+};
+
+/// A store; see [`crate::Remote`] for what each call means.
+#[async_trait]
+pub(crate) trait Backend: Send + Sync + Debug {
+    /// What the store could do at best; the probe strikes out what a server can't.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Host, address or folder, for messages.
+    fn endpoint(&self) -> String;
+
+    /// Whether the store is there and lets itself be listed.
+    async fn check(&self) -> Result<(), ProbeError>;
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>>;
+    async fn list_page(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage>;
+    async fn exists_below(&self, dir: &ObjectKey) -> Result<bool>;
+    async fn get(&self, key: &ObjectKey, range: Range<u64>, if_match: Option<&ETag>) -> Result<Bytes>;
+
+    async fn put(&self, key: &ObjectKey, body: Bytes, attrs: &PosixAttrs, condition: &Condition) -> Result<Put>;
+    async fn multipart(&self, key: &ObjectKey, attrs: &PosixAttrs) -> Result<UploadId>;
+    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartTag>;
+    async fn complete(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[(u32, PartTag)],
+        condition: &Condition,
+    ) -> Result<Put>;
+    async fn abort(&self, key: &ObjectKey, upload: &UploadId) -> Result<()>;
+
+    async fn set_attributes(&self, key: &ObjectKey, etag: Option<&ETag>, attrs: &PosixAttrs) -> Result<Put>;
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        attrs: &PosixAttrs,
+        if_match: Option<&ETag>,
+    ) -> Result<Put>;
+    async fn delete(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()>;
+    /// Like `delete` of a version, with nothing but the store's own check; for the probe.
+    async fn delete_unchecked(&self, key: &ObjectKey, if_match: &ETag) -> Result<()> {
+        self.delete(key, Some(if_match)).await
+    }
+
+    async fn make_dir(&self, dir: &ObjectKey, attrs: &PosixAttrs) -> Result<()>;
+    async fn remove_dir(&self, dir: &ObjectKey) -> Result<()>;
+}

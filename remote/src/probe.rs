@@ -1,0 +1,199 @@
+//! Finding out what a store can do, by doing it.
+//!
+//! Servers that speak S3 differ: some ignore conditions silently, which would lose somebody's data, and
+//! none says so. So each ability is tried on small objects `.fused-probe-<random>-*`, which listings
+//! hide and which are deleted at the end. A condition counts as supported only if the store refuses a
+//! write that it must refuse, and allows the one that it must allow. The trials run side by side, in
+//! [`PROBE_TIME_MAX`] altogether; one that gets no answer in time counts as "can't".
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::attrs::PosixAttrs;
+use crate::error::{Error, ProbeError};
+use crate::keys::{ObjectKey, PROBE_PREFIX};
+use crate::remote::Remote;
+use crate::types::{Access, Capabilities, Condition, ETag};
+
+/// Longest time that finding out may take.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Of that, for the first answer and the first write.
+const FIRST_TIME_MAX: Duration = Duration::from_secs(6);
+/// A version that no object has.
+const NO_VERSION: &str = "\"00000000000000000000000000000000\"";
+
+pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities, ProbeError> {
+    let started = tokio::time::Instant::now();
+    let unreachable = || ProbeError::Unreachable {
+        endpoint: remote.backend().endpoint(),
+        detail: format!("no answer within {} seconds", FIRST_TIME_MAX.as_secs()),
+    };
+    tokio::time::timeout(FIRST_TIME_MAX, remote.backend().check()).await.map_err(|_| unreachable())??;
+    let best = remote.backend().capabilities();
+    if access == Access::ReadOnly {
+        return Ok(best);
+    }
+    let trial = Trial { remote, stem: format!("{PROBE_PREFIX}{:016x}", rand::random::<u64>()) };
+    let first_time = FIRST_TIME_MAX.saturating_sub(started.elapsed()).max(Duration::from_secs(2));
+    let first = tokio::time::timeout(first_time, trial.attributes()).await;
+    let rest = PROBE_TIME_MAX.saturating_sub(started.elapsed());
+    let result = match first {
+        Err(_) => Err(unreachable()),
+        Ok(Err(error)) => Err(write_error(remote, error)),
+        Ok(Ok(attributes)) => {
+            let limit = |can: bool| can.then_some(rest.mul_f32(0.8));
+            let (put, complete, delete, copy) = tokio::join!(
+                within(limit(best.conditional_put), trial.conditional_put()),
+                within(limit(best.multipart), trial.multipart()),
+                within(limit(best.conditional_delete), trial.conditional_delete()),
+                within(limit(best.copy), trial.copies()),
+            );
+            let (multipart, conditional_complete) = complete.unwrap_or_default();
+            let (copy, conditional_copy) = copy.unwrap_or_default();
+            Ok(Capabilities {
+                attributes: best.attributes && attributes,
+                conditional_put: put.unwrap_or_default(),
+                multipart,
+                conditional_complete: best.conditional_complete && conditional_complete,
+                conditional_delete: delete.unwrap_or_default(),
+                copy,
+                conditional_copy: best.conditional_copy && conditional_copy,
+                ..best
+            })
+        }
+    };
+    let left = PROBE_TIME_MAX.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+    if tokio::time::timeout(left, trial.clean_up()).await.is_err() {
+        tracing::warn!(objects = trial.stem, "the probe's objects could not be deleted in time and stay in the store");
+    }
+    result
+}
+
+/// Runs one trial for `limit`; `None`: not tried or no answer.
+async fn within<T>(limit: Option<Duration>, trial: impl Future<Output = Result<T, Error>>) -> Option<T> {
+    match tokio::time::timeout(limit?, trial).await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a trial of the store's abilities failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn write_error(remote: &Remote, error: Error) -> ProbeError {
+    let store = remote.url().to_string();
+    match error {
+        Error::AccessDenied { .. } => ProbeError::AccessDenied { operation: "write objects".into(), store },
+        Error::Unreachable { detail, .. } | Error::Transient { detail, .. } => {
+            ProbeError::Unreachable { endpoint: remote.backend().endpoint(), detail }
+        }
+        Error::Full { detail, .. } => ProbeError::Other(format!("{store} is full ({detail}); free some space")),
+        Error::ReadOnly { .. } => ProbeError::ReadOnly(store),
+        error => ProbeError::Other(format!("{store} can't be written to: {error}")),
+    }
+}
+
+/// The names of the objects that are tried on, and the trials.
+struct Trial<'a> {
+    remote: &'a Remote,
+    stem: String,
+}
+
+const OBJECTS: &[&str] = &["attributes", "put", "parts", "delete", "copy"];
+
+impl Trial<'_> {
+    fn key(&self, name: &str) -> ObjectKey {
+        ObjectKey::new(format!("{}-{name}", self.stem))
+    }
+
+    async fn put(&self, name: &str, body: &'static str, condition: &Condition) -> Result<Option<ETag>, Error> {
+        let body = Bytes::from_static(body.as_bytes());
+        self.remote.put(&self.key(name), body, &sample(), condition).await.map(|put| put.etag)
+    }
+
+    /// Whether attributes come back as they were written; the first write of all.
+    async fn attributes(&self) -> Result<bool, Error> {
+        self.put("attributes", "1", &Condition::None).await?;
+        let found = self.remote.head(&self.key("attributes")).await?;
+        Ok(found.is_some_and(|meta| meta.posix.mtime_ns == sample().mtime_ns && meta.posix.mode == sample().mode))
+    }
+
+    async fn conditional_put(&self) -> Result<bool, Error> {
+        let first = self.put("put", "1", &Condition::Absent).await?;
+        let Some(first) = first else { return Ok(false) };
+        let wrong = Condition::Match(ETag(NO_VERSION.into()));
+        let refused = refuses(self.put("put", "2", &Condition::Absent).await)?
+            && refuses(self.put("put", "3", &wrong).await)?;
+        let allowed = self.put("put", "4", &Condition::Match(first)).await.is_ok();
+        Ok(refused && allowed)
+    }
+
+    /// Whether uploads in parts work, and whether completing one takes conditions.
+    async fn multipart(&self) -> Result<(bool, bool), Error> {
+        let key = self.key("parts");
+        let upload = |body: &'static str| {
+            let key = key.clone();
+            async move {
+                let id = self.remote.multipart(&key, &sample()).await?;
+                let part = self.remote.put_part(&key, &id, 1, Bytes::from_static(body.as_bytes())).await?;
+                Ok::<_, Error>((id, [(1, part)]))
+            }
+        };
+        let (first, second, third) = tokio::join!(upload("1"), upload("2"), upload("3"));
+        let ((first, parts), (second, second_parts), (third, third_parts)) = (first?, second?, third?);
+        self.remote.complete(&key, &first, &parts, &Condition::None).await?;
+        let wrong = Condition::Match(ETag(NO_VERSION.into()));
+        let absent = self.remote.complete(&key, &second, &second_parts, &Condition::Absent).await;
+        let other = self.remote.complete(&key, &third, &third_parts, &wrong).await;
+        // What was refused is still there.
+        let (a, b) = tokio::join!(self.remote.abort(&key, &second), self.remote.abort(&key, &third));
+        a.and(b)?;
+        Ok((true, refuses(absent).unwrap_or(false) && refuses(other).unwrap_or(false)))
+    }
+
+    async fn conditional_delete(&self) -> Result<bool, Error> {
+        let etag = self.put("delete", "1", &Condition::None).await?;
+        let Some(etag) = etag else { return Ok(false) };
+        let key = self.key("delete");
+        // Past the look that comes before, straight to the store.
+        let wrong = self.remote.backend().delete_unchecked(&key, &ETag(NO_VERSION.into())).await;
+        if !refuses(wrong)? {
+            return Ok(false);
+        }
+        self.remote.delete_matching(&key, &etag).await?;
+        Ok(self.remote.head(&key).await?.is_none())
+    }
+
+    async fn copies(&self) -> Result<(bool, bool), Error> {
+        let (from, to) = (self.key("attributes"), self.key("copy"));
+        self.remote.copy(&from, &to, &sample(), None).await?;
+        let wrong = self.remote.copy(&from, &to, &sample(), Some(&ETag(NO_VERSION.into()))).await;
+        Ok((true, refuses(wrong).unwrap_or(false)))
+    }
+
+    async fn clean_up(&self) {
+        let deletions = OBJECTS.iter().map(|name| async move {
+            let key = self.key(name);
+            if let Err(error) = self.remote.delete(&key).await {
+                tracing::debug!(%key, %error, "an object of the probe could not be deleted");
+            }
+        });
+        futures::future::join_all(deletions).await;
+    }
+}
+
+/// Attributes that nobody gets by accident.
+fn sample() -> PosixAttrs {
+    PosixAttrs { mode: Some(0o640), mtime_ns: Some(1_234_567_890_000_000_000), ..Default::default() }
+}
+
+/// Whether the store refused because of the condition; that it took the write is `false`.
+fn refuses<T>(result: Result<T, Error>) -> Result<bool, Error> {
+    match result {
+        Ok(_) => Ok(false),
+        Err(Error::PreconditionFailed { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
