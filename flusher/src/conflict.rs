@@ -1,0 +1,108 @@
+//! Somebody else changed the object: both versions are kept.
+//!
+//! The local version gets a new name next to the old one, `<name>.conflict-<node>-<n>`, by an ordinary rename
+//! in the journal, so programs see it at once; it is then uploaded under that name like any other file. The
+//! store's version keeps the key and appears under the old name with the next listing.
+
+use journal::{Ino, RenameMode, Timestamp, Wanted};
+use remote::ObjectKey;
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::status::Conflict;
+
+/// Longest name of a file, as everywhere on Linux.
+const NAME_BYTES_MAX: usize = 255;
+/// Names tried before something is wrong.
+const NAMES_MAX: u32 = 1000;
+
+/// Renames the local version out of the way of the foreign one at `key`.
+pub(crate) async fn keep_both(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), Error> {
+    let unsteady = || Error::Unsteady { key: key.0.clone() };
+    let Some((name, directories)) = wanted.path.as_deref().and_then(<[_]>::split_last) else {
+        return Ok(());
+    };
+    let mut parent = Ino::ROOT;
+    for directory in directories {
+        let found = core.journal().lookup(parent, directory).await?;
+        parent = found.ok_or_else(unsteady)?.ino;
+    }
+    let ino = wanted.inode.ino;
+    for n in 1..=NAMES_MAX {
+        let kept_as = conflict_name(name, core.config.node, n);
+        let now = Timestamp::now();
+        let renamed = core
+            .journal()
+            .rename(parent, name, parent, &kept_as, RenameMode::NoReplace, now)
+            .await;
+        match renamed {
+            Err(journal::Error::Exists { .. }) => continue,
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        forget_key(core, wanted, key).await?;
+        let kept = String::from_utf8_lossy(&kept_as).into_owned();
+        tracing::warn!(
+            %key, kept_as = %kept,
+            "somebody else changed this object in the store; both versions are kept, the local one under a new name"
+        );
+        let conflict = Conflict {
+            key: key.0.clone(),
+            kept_as: kept,
+        };
+        core.stats.conflict(ino, conflict);
+        core.config.events.conflict(ino, &kept_as);
+        return Ok(());
+    }
+    Err(unsteady())
+}
+
+/// The foreign object's key is not ours any more, nor to be deleted as our old one. What is only in the
+/// version we knew is lost with it, so the origin of an incomplete file stays, and says so.
+async fn forget_key(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), Error> {
+    let inode = &wanted.inode;
+    let at_key = inode.content.origin.as_ref().is_some_and(|origin| origin.key == key.0);
+    if !at_key {
+        return Ok(());
+    }
+    let snapshot = crate::snapshot::Snapshot::take(core, inode.clone())?;
+    if snapshot.missing(0..snapshot.size).is_empty() {
+        core.journal().detach(inode.ino, Timestamp::now()).await?;
+    }
+    Ok(())
+}
+
+/// The name of the `n`th local version kept, short enough to be one.
+fn conflict_name(name: &[u8], node: journal::NodeId, n: u32) -> Vec<u8> {
+    let suffix = format!(".conflict-{node}-{n}");
+    let mut end = name.len().min(NAME_BYTES_MAX - suffix.len());
+    // Not in the middle of a character.
+    while end > 0 && end < name.len() && (name[end] & 0b1100_0000) == 0b1000_0000 {
+        end -= 1;
+    }
+    let mut kept_as = name[..end].to_vec();
+    kept_as.extend_from_slice(suffix.as_bytes());
+    kept_as
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use journal::NodeId;
+
+    #[test]
+    fn the_kept_version_has_the_old_name_the_node_and_a_number() {
+        assert_eq!(
+            conflict_name(b"model.pt", NodeId(0xab), 2),
+            b"model.pt.conflict-00000000000000ab-2"
+        );
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        let name = "ä".repeat(127);
+        let kept_as = conflict_name(name.as_bytes(), NodeId(1), 1);
+        assert!(kept_as.len() <= NAME_BYTES_MAX);
+        assert!(String::from_utf8(kept_as).is_ok());
+    }
+}

@@ -1,0 +1,112 @@
+//! What every step shares: the rooms, the limits, the counters, the state of the store.
+
+use parking_lot::Mutex;
+use remote::{DirMarkers, Remote};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::FlusherConfig;
+use crate::error::{Error, Severity};
+use crate::locks::KeyLocks;
+use crate::memory::Memory;
+use crate::pace::Circuit;
+use crate::plan::Abilities;
+use crate::status::Stats;
+use crate::work::Work;
+
+/// Shared by the loop, its tasks and the handles.
+pub(crate) struct Core {
+    pub(crate) config: FlusherConfig,
+    pub(crate) locks: KeyLocks,
+    pub(crate) memory: Memory,
+    pub(crate) stats: Stats,
+    /// Whether the store is worth asking. Leaf lock.
+    circuit: Mutex<Circuit>,
+    /// The work set; changed by the loop only, read by `status`. Leaf lock.
+    pub(crate) work: Mutex<Work>,
+    /// Inodes that somebody asked to have flushed at once. Leaf lock.
+    pub(crate) requests: Mutex<Vec<Request>>,
+    /// Something became unsynced, or was asked for.
+    pub(crate) wake: Notify,
+}
+
+/// Somebody can't wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    /// This inode, even if a writer has it open.
+    Inode(journal::Ino),
+    /// Everything that is closed by now.
+    Everything,
+}
+
+impl Core {
+    pub(crate) fn new(config: FlusherConfig) -> Self {
+        Self {
+            locks: KeyLocks::default(),
+            memory: Memory::new(config.memory_bytes_max),
+            stats: Stats::new(),
+            circuit: Mutex::new(Circuit::new(config.backoff)),
+            work: Mutex::new(Work::new(config.work_items_max)),
+            requests: Mutex::default(),
+            wake: Notify::new(),
+            config,
+        }
+    }
+
+    pub(crate) fn journal(&self) -> &journal::Journal {
+        &self.config.rooms.journal
+    }
+
+    pub(crate) fn extents(&self) -> &extents::ExtentStore {
+        &self.config.rooms.extents
+    }
+
+    pub(crate) fn remote(&self) -> &Remote {
+        &self.config.rooms.remote
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        let capabilities = &self.config.rooms.capabilities;
+        Abilities {
+            copy: capabilities.copy,
+            attributes: capabilities.attributes,
+            markers: !matches!(capabilities.markers, DirMarkers::None),
+            copy_bytes_max: self.config.copy_bytes_max,
+        }
+    }
+
+    /// Waits for a request that changes the store; its success shows that the store is well.
+    pub(crate) async fn changing<T>(
+        &self,
+        request: impl Future<Output = Result<T, remote::Error>>,
+    ) -> Result<T, remote::Error> {
+        let answer = request.await;
+        if answer.is_ok() && self.circuit.lock().succeeded() {
+            tracing::info!("the store answers again; uploads go on");
+            self.wake.notify_one();
+        }
+        answer
+    }
+
+    /// A step failed: does that concern everybody?
+    pub(crate) fn note_failure(&self, error: &Error) {
+        if !error.blames_the_store() {
+            return;
+        }
+        let severity = match error.severity() {
+            Severity::Unreachable => Severity::Unreachable,
+            _ => Severity::Passing,
+        };
+        let opened = self
+            .circuit
+            .lock()
+            .failed(severity, Instant::now(), rand::random());
+        if opened {
+            tracing::warn!(%error, "the store does not answer; uploads wait and are tried again");
+        }
+    }
+
+    pub(crate) fn circuit<T>(&self, look: impl FnOnce(&mut Circuit) -> T) -> T {
+        look(&mut self.circuit.lock())
+    }
+}

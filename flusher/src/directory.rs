@@ -1,0 +1,138 @@
+//! Markers of directories, and what a renamed directory leaves behind.
+//!
+//! A directory's origin is its marker `name/`, and until everything was moved after a rename, also the place
+//! where its files are in the store. So the marker moves last: first the old prefix is listed; what the
+//! journal didn't know yet is imported (a huge directory may never have been listed) and moved like every
+//! other file; when nothing of it is left there, the marker follows. Objects there that belong to somebody
+//! else by now (a new directory of the old name) are left alone.
+
+use journal::{FlushOutcome, Flushed, Found, Inode, Kind, Origin, Timestamp};
+use remote::{ListPage, ObjectKey};
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::identity::attributes;
+
+/// Entries listed at a time; the rest follows when these are moved.
+const PAGE_ENTRIES: usize = 1000;
+
+/// Makes the directory's marker at `key`.
+pub(crate) async fn make(core: &Core, inode: &Inode, key: &ObjectKey) -> Result<FlushOutcome, Error> {
+    if let Some(origin) = &inode.content.origin
+        && origin.key != key.0
+        && leaves_something(core, inode, &ObjectKey::from(origin.key.as_str())).await?
+    {
+        return Err(Error::StillMoving {
+            key: origin.key.clone(),
+        });
+    }
+    let epoch = inode.content.epoch;
+    let attrs = attributes(inode, core.config.node, epoch);
+    core.changing(core.remote().make_dir(key, &attrs)).await?;
+    let now = Timestamp::now();
+    let origin = Origin {
+        key: key.0.clone(),
+        etag: None,
+        size: 0,
+        epoch,
+        meta_epoch: inode.meta_epoch,
+        checked: now,
+    };
+    let flushed = Flushed {
+        epoch,
+        meta_epoch: inode.meta_epoch,
+        origin,
+    };
+    Ok(core.journal().flushed(inode.ino, flushed, now).await?)
+}
+
+/// Whether something of this directory is still under its old key. Imports what wasn't known.
+async fn leaves_something(core: &Core, inode: &Inode, old: &ObjectKey) -> Result<bool, Error> {
+    let mut token = None;
+    loop {
+        let asked = Timestamp::now();
+        let page = core
+            .remote()
+            .list_page(old, token.as_ref(), PAGE_ENTRIES)
+            .await?;
+        let left = left_behind(core, inode, old, &page).await?;
+        if !left.is_empty() {
+            core.journal().import(inode.ino, &left, asked).await?;
+            for found in &left {
+                if let Some(child) = core.journal().lookup(inode.ino, &found.name).await? {
+                    core.journal().mark_unsynced(child.ino, asked).await?;
+                }
+            }
+            return Ok(true);
+        }
+        token = page.next;
+        if token.is_none() {
+            return Ok(false);
+        }
+    }
+}
+
+/// The entries of a page that this directory still has to take with it.
+async fn left_behind(
+    core: &Core,
+    inode: &Inode,
+    old: &ObjectKey,
+    page: &ListPage,
+) -> Result<Vec<Found>, Error> {
+    let mut left = Vec::new();
+    for meta in &page.files {
+        let Some(name) = remote::keys::decode_name(meta.key.name()) else {
+            continue;
+        };
+        if !is_ours(core, inode, &name, meta.key.as_str()).await? {
+            continue;
+        }
+        left.push(Found {
+            name,
+            kind: Kind::File,
+            key: meta.key.0.clone(),
+            etag: meta.etag.clone().map(|etag| etag.0),
+            size: meta.size,
+            mtime: meta.modified.into(),
+            mode: meta.posix.mode,
+            uid: meta.posix.uid,
+            gid: meta.posix.gid,
+        });
+    }
+    for component in &page.directories {
+        let key = format!("{}{component}/", old.as_str());
+        let Some(name) = remote::keys::decode_name(component) else {
+            continue;
+        };
+        if !is_ours(core, inode, &name, &key).await? {
+            continue;
+        }
+        left.push(Found {
+            name,
+            kind: Kind::Directory,
+            key,
+            etag: None,
+            size: 0,
+            mtime: Timestamp::now(),
+            mode: None,
+            uid: None,
+            gid: None,
+        });
+    }
+    Ok(left)
+}
+
+/// Whether the object at `key` is this directory's entry `name`, known or not yet.
+async fn is_ours(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<bool, Error> {
+    if core.journal().is_garbage(key).await? {
+        return Ok(false);
+    }
+    let child = core.journal().lookup(inode.ino, name).await?;
+    match core.journal().claim(key).await? {
+        Some(claimed) => Ok(child.is_some_and(|child| child.ino == claimed)),
+        // Nobody's: an entry that was never listed, unless a child of that name has another object.
+        None => Ok(child.is_none_or(|child| {
+            child.content.origin.is_some_and(|origin| origin.key == key)
+        })),
+    }
+}

@@ -1,0 +1,184 @@
+//! Replacing an object only if it is the one we know, and telling our own lost answers from others' work.
+//!
+//! Before a key is written, [`expected`] says what must be there: the version this inode put there before,
+//! the version of another inode of ours that no longer needs it, the version of a file deleted here, or
+//! nothing. The store checks that ([`remote::Condition`]). If it disagrees, a look at the object decides:
+//!
+//! | the object there | then |
+//! |---|---|
+//! | is gone | expect nothing and try again: deleting elsewhere loses nothing of ours |
+//! | carries the mark of exactly this version | it is our own earlier attempt, whose answer was lost: done |
+//! | carries the mark of another version of this file, or of one deleted here | expect that one and try again |
+//! | anything else | somebody else's: a conflict |
+//!
+//! After every write the object is looked at: its size must be what was sent, and its etag the one that the
+//! store answered, or the write does not count.
+
+use journal::{Epoch, Ino, Inode};
+use remote::{Condition, ETag, ObjectKey, ObjectMeta, Put};
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::identity::own_mark;
+
+/// Rounds until a key counts as contested; each learns something new, so two are the rule.
+const ROUNDS_MAX: usize = 4;
+
+/// The version about to be written.
+pub(crate) struct Writing<'a> {
+    pub(crate) inode: &'a Inode,
+    pub(crate) epoch: Epoch,
+    pub(crate) size: u64,
+    pub(crate) key: &'a ObjectKey,
+}
+
+/// How a guarded write ended.
+pub(crate) enum Guarded {
+    /// The object is there as sent.
+    Stored(Stored),
+    /// Somebody else's object is there, and stays.
+    Foreign,
+}
+
+/// What a look at a written object showed.
+pub(crate) struct Stored {
+    pub(crate) etag: Option<ETag>,
+    /// The version of the attributes on it, where its mark tells.
+    pub(crate) meta_epoch: Option<u64>,
+}
+
+/// What a look at a key shows.
+enum There {
+    Nothing,
+    ThisVersion(Stored),
+    OurOlder(ETag),
+    Foreign,
+}
+
+/// What must be at `key` when one of our inodes writes it.
+pub(crate) async fn expected(core: &Core, key: &ObjectKey) -> Result<Condition, Error> {
+    if let Some(owner) = core.journal().claim(key.as_str()).await? {
+        let owner = core.journal().inode(owner).await?;
+        let origin = owner.and_then(|inode| inode.content.origin);
+        if let Some(origin) = origin.filter(|origin| origin.key == key.as_str()) {
+            return Ok(origin.etag.map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
+        }
+    }
+    if let Some(garbage) = core.journal().garbage_row(key.as_str()).await? {
+        return Ok(garbage.etag.map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
+    }
+    Ok(Condition::Absent)
+}
+
+/// Writes with `put` until store and journal agree about what was there.
+pub(crate) async fn guarded<Answer>(
+    core: &Core,
+    writing: &Writing<'_>,
+    mut put: impl FnMut(Condition) -> Answer,
+) -> Result<Guarded, Error>
+where
+    Answer: Future<Output = Result<Put, remote::Error>>,
+{
+    let mut condition = expected(core, writing.key).await?;
+    for _ in 0..ROUNDS_MAX {
+        match core.changing(put(condition.clone())).await {
+            Ok(stored) => return verify(core, writing, stored).await.map(Guarded::Stored),
+            // A version that is not there any more is reported either way, by store.
+            Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {}
+            Err(lost @ (remote::Error::NoSuchUpload { .. } | remote::Error::NotFound { .. })) => {
+                match look(core, writing).await? {
+                    There::ThisVersion(stored) => return Ok(Guarded::Stored(stored)),
+                    There::Nothing if matches!(condition, Condition::Match(_)) => {
+                        condition = Condition::Absent;
+                        continue;
+                    }
+                    _ => return Err(lost.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        condition = match look(core, writing).await? {
+            There::Nothing => Condition::Absent,
+            There::ThisVersion(stored) => return Ok(Guarded::Stored(stored)),
+            There::OurOlder(etag) => Condition::Match(etag),
+            There::Foreign => return Ok(Guarded::Foreign),
+        };
+    }
+    Err(Error::Unsteady {
+        key: writing.key.0.clone(),
+    })
+}
+
+/// Whether somebody else's object is at `key`; for writes whose condition the store doesn't check.
+pub(crate) async fn is_foreign(core: &Core, writing: &Writing<'_>) -> Result<bool, Error> {
+    let Some(meta) = core.remote().head(writing.key).await? else {
+        return Ok(false);
+    };
+    let known = match expected(core, writing.key).await? {
+        Condition::None => true,
+        Condition::Absent => false,
+        Condition::Match(etag) => meta.etag.as_ref() == Some(&etag),
+    };
+    Ok(!known && matches!(judge(core, writing, meta).await?, There::Foreign))
+}
+
+/// Looks at what was written.
+pub(crate) async fn verify(
+    core: &Core,
+    writing: &Writing<'_>,
+    stored: Put,
+) -> Result<Stored, Error> {
+    let wrong = |sent: String, found: String| Error::Verify {
+        key: writing.key.0.clone(),
+        sent,
+        found,
+    };
+    let size = |bytes: u64| format!("{bytes} bytes");
+    match core.remote().head(writing.key).await? {
+        None => Err(wrong(size(writing.size), "nothing".to_owned())),
+        Some(meta) if meta.size != writing.size => Err(wrong(size(writing.size), size(meta.size))),
+        Some(meta) => match (stored.etag, meta.etag) {
+            (Some(sent), Some(found)) if sent != found => {
+                Err(wrong(format!("version {sent}"), format!("version {found}")))
+            }
+            (sent, found) => Ok(Stored {
+                etag: sent.or(found),
+                meta_epoch: own_mark(&meta.posix, core.config.node).map(|mark| mark.meta_epoch),
+            }),
+        },
+    }
+}
+
+async fn look(core: &Core, writing: &Writing<'_>) -> Result<There, Error> {
+    match core.remote().head(writing.key).await? {
+        None => Ok(There::Nothing),
+        Some(meta) => judge(core, writing, meta).await,
+    }
+}
+
+async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<There, Error> {
+    let Some(mark) = own_mark(&meta.posix, core.config.node) else {
+        return Ok(There::Foreign);
+    };
+    if mark.ino == writing.inode.ino.0 {
+        // Older attributes are no reason to send the bytes again.
+        let same = mark.epoch == writing.epoch.0 && meta.size == writing.size;
+        let meta_epoch = Some(mark.meta_epoch);
+        return Ok(match (same, meta.etag) {
+            (true, etag) => There::ThisVersion(Stored { etag, meta_epoch }),
+            (false, Some(etag)) => There::OurOlder(etag),
+            (false, None) => There::Foreign,
+        });
+    }
+    // Of another file of ours: only one that was deleted, or moved away, may be replaced.
+    let abandoned = match core.journal().inode(Ino(mark.ino)).await? {
+        None => true,
+        Some(other) => {
+            other.nlink == 0 || other.content.origin.is_some_and(|origin| origin.key != writing.key.0)
+        }
+    };
+    Ok(match meta.etag {
+        Some(etag) if abandoned => There::OurOlder(etag),
+        _ => There::Foreign,
+    })
+}

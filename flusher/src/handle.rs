@@ -1,0 +1,155 @@
+//! The flusher as others see it.
+
+use std::sync::Arc;
+
+use journal::{Epoch, Ino, Wanted};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::FlusherConfig;
+use crate::core::{Core, Request};
+use crate::reconcile::Reconciler;
+use crate::status::{FlusherStatus, Progress, State};
+use crate::step::wanted_key;
+
+/// A handle of the running reconciler; clones are cheap. When the last one is dropped it stops.
+#[derive(Clone)]
+pub struct Flusher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    stop: watch::Sender<bool>,
+    /// Taken by `stop`. Leaf lock.
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Flusher {
+    /// Starts the reconciler on the current tokio runtime.
+    pub fn start(config: FlusherConfig) -> Self {
+        let core = Arc::new(Core::new(config));
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(Reconciler::new(Arc::clone(&core), stopped).run());
+        Self {
+            inner: Arc::new(Inner {
+                core,
+                stop,
+                task: Mutex::new(Some(task)),
+            }),
+        }
+    }
+
+    /// A flusher that never sends anything, for a mount that may not write: it answers what is asked
+    /// of it, and what an earlier mount left unsynced waits.
+    pub fn idle(config: FlusherConfig) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                core: Arc::new(Core::new(config)),
+                stop: watch::Sender::new(false),
+                task: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Something became unsynced, was closed, or was deleted.
+    pub fn wake(&self) {
+        self.inner.core.wake.notify_one();
+    }
+
+    /// Changes after every step that was done and every attempt that failed.
+    pub fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.inner.core.stats.subscribe()
+    }
+
+    /// Sends this inode without any settling time, even if a writer has it open.
+    pub fn flush_now(&self, ino: Ino) {
+        self.inner.core.requests.lock().push(Request::Inode(ino));
+        self.wake();
+    }
+
+    /// Sends everything that is closed by now without any settling time.
+    pub fn flush_all(&self) {
+        self.inner.core.requests.lock().push(Request::Everything);
+        self.wake();
+    }
+
+    /// Waits until version `epoch` (or a newer one) of the inode is in the store under its present name, or
+    /// the inode is gone. False if the flusher was stopped before that.
+    pub async fn wait_clean(&self, ino: Ino, epoch: Epoch) -> bool {
+        let mut progress = self.subscribe();
+        let mut stopped = self.inner.stop.subscribe();
+        loop {
+            progress.mark_unchanged();
+            match self.inner.core.journal().wanted(ino).await {
+                Ok(wanted) if wanted.as_ref().is_none_or(|wanted| is_there(wanted, epoch)) => return true,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, %ino, "can't read the state of a file"),
+            }
+            if *stopped.borrow_and_update() {
+                return false;
+            }
+            tokio::select! {
+                changed = progress.changed() => if changed.is_err() { return false },
+                changed = stopped.changed() => if changed.is_err() { return false },
+            }
+        }
+    }
+
+    /// Where an inode is on its way.
+    pub async fn state(&self, ino: Ino) -> State {
+        let core = &self.inner.core;
+        if core.stats.in_conflict(ino) {
+            return State::Conflict;
+        }
+        if core.stats.is_uploading(ino) {
+            return State::Uploading;
+        }
+        match core.journal().unsynced_row(ino).await {
+            Ok(None) => State::Clean,
+            Ok(Some(_)) | Err(_) => State::Dirty,
+        }
+    }
+
+    /// Everything at a glance.
+    pub fn status(&self) -> FlusherStatus {
+        let core = &self.inner.core;
+        let (files, bytes, oldest) = core.work.lock().totals();
+        let store_ok = core.circuit(|circuit| circuit.is_closed());
+        core.stats.report(files, bytes, oldest, store_ok)
+    }
+
+    /// Starts nothing new, drops what is under way (the next start continues it), and returns when no task is
+    /// left.
+    pub async fn stop(&self) {
+        self.inner.stop.send_replace(true);
+        let task = self.inner.task.lock().take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the flusher had ended by a bug");
+        }
+    }
+}
+
+/// Nothing of version `epoch` is left to do.
+fn is_there(wanted: &Wanted, epoch: Epoch) -> bool {
+    let Some(key) = wanted_key(wanted) else {
+        return true;
+    };
+    let origin = wanted.inode.content.origin.as_ref();
+    wanted.unsynced.is_none()
+        || origin.is_some_and(|origin| {
+            origin.epoch >= epoch
+                && origin.key == key.0
+                && origin.meta_epoch == wanted.inode.meta_epoch
+        })
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The loop sees it and drops its tasks.
+        self.stop.send_replace(true);
+    }
+}

@@ -1,0 +1,54 @@
+//! The flusher: a reconciler that makes the object store agree with the journal.
+//!
+//! It is level-triggered. Nothing tells it *what to do*; [`Flusher::wake`] only tells it that
+//! something changed. It compares what the journal wants (an inode's path, content epoch and
+//! attribute epoch) with what the store has (the inode's recorded origin), takes one step that brings
+//! them closer, and repeats until they agree. A crash at any instruction is therefore repaired by
+//! starting again.
+//!
+//! Where to find what:
+//!
+//! | module | question it answers |
+//! |---|---|
+//! | [`plan`] | given wanted and actual, which step is next? (pure) |
+//! | `step` | locks the keys, plans, and carries one step out |
+//! | `snapshot`, `upload` | how bytes travel: stable reads, single puts, multipart, resume |
+//! | `expect` | what must be at a key before it is replaced; is the object there our own? |
+//! | `occupant`, `detach` | a key that another inode still uses: move it away, break cycles |
+//! | `relocate`, `directory` | server-side copies, attributes, directory markers |
+//! | `conflict`, `garbage` | somebody else's version; keys that nobody wants any more |
+//! | `order`, `temporary`, `pace`, `memory`, `locks`, [`parts`] | when, how fast, how much at once |
+//! | `work`, `scan`, `reconcile` | the bounded work set, and the loop |
+//! | [`status`] | what a user sees of it |
+
+mod config;
+mod conflict;
+mod core;
+mod detach;
+mod directory;
+mod error;
+mod expect;
+mod garbage;
+mod handle;
+mod identity;
+mod locks;
+mod memory;
+mod occupant;
+mod order;
+mod pace;
+pub mod parts;
+pub mod plan;
+mod reconcile;
+mod relocate;
+mod scan;
+mod snapshot;
+pub mod status;
+mod step;
+mod temporary;
+mod upload;
+mod work;
+
+pub use config::{BackoffLimits, Events, FlusherConfig, PublishOrder, Rooms};
+pub use error::{Error, Severity};
+pub use handle::Flusher;
+pub use status::{Conflict, FlusherStatus, LastError, Progress, State, Uploading};

@@ -1,0 +1,93 @@
+//! A key that another inode still uses.
+//!
+//! After `mv a b; mv c a` the file c must not be copied over the object `a` before that was copied to `b`.
+//! So before a key is written, its *claim* is looked at: the inode whose origin it is. If that inode wants
+//! to be elsewhere, it moves first (it is asked to vacate, and may do so while a writer has it open). If it
+//! has no name any more (unlinked, still open), what it needs is fetched first.
+//!
+//! Exchanged names make a circle in which everybody waits. One of them, the one with the fewest bytes to
+//! fetch, breaks it by making itself independent of its object ([`crate::detach`]); it is then uploaded.
+//! Every member of the circle finds the same one, and each inode only ever detaches itself, under the locks
+//! of its own step (or a nameless one, which has no step).
+
+use journal::{Ino, Wanted};
+
+use crate::core::Core;
+use crate::detach::detach;
+use crate::error::Error;
+use crate::step::wanted_key;
+
+/// Circles and chains longer than this are taken apart piece by piece, by retrying.
+const CHAIN_MAX: usize = 64;
+
+/// Whether the key can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Nobody needs the object there.
+    Free,
+    /// This inode must move away first.
+    Behind(Ino),
+    /// The inode itself was made independent of its object: plan again.
+    Detached,
+}
+
+/// Finds out whether `wanted` may take `key`, and breaks circles.
+pub(crate) async fn make_room(core: &Core, wanted: &Wanted, key: &str) -> Result<Room, Error> {
+    let ino = wanted.inode.ino;
+    let Some(owner) = owner_of(core, key).await? else {
+        return Ok(Room::Free);
+    };
+    if owner.inode.ino == ino {
+        return Ok(Room::Free);
+    }
+    let Some(mut next_key) = wanted_key(&owner) else {
+        // Deleted but still open: it keeps its bytes, the key is free.
+        detach(core, &owner).await?;
+        return Ok(Room::Free);
+    };
+    if next_key.as_str() == key {
+        // Both want it: two names that encode to one key. The journal allows only one of them.
+        return Ok(Room::Behind(owner.inode.ino));
+    }
+    let mut circle = vec![cost(wanted)];
+    let first = owner.inode.ino;
+    let mut at = owner;
+    for _ in 0..CHAIN_MAX {
+        circle.push(cost(&at));
+        let Some(next) = owner_of(core, next_key.as_str()).await? else {
+            break;
+        };
+        if next.inode.ino == ino {
+            let cheapest = circle.iter().min().map(|(_, ino)| *ino);
+            if cheapest != Some(ino) {
+                break;
+            }
+            tracing::debug!(%ino, key, "exchanged names: one file becomes independent of its object");
+            detach(core, wanted).await?;
+            return Ok(Room::Detached);
+        }
+        let Some(key) = wanted_key(&next).filter(|_| next.inode.ino != at.inode.ino) else {
+            break;
+        };
+        next_key = key;
+        at = next;
+    }
+    Ok(Room::Behind(first))
+}
+
+/// The inode whose object is at `key`, if its origin says so too.
+async fn owner_of(core: &Core, key: &str) -> Result<Option<Wanted>, Error> {
+    let Some(ino) = core.journal().claim(key).await? else {
+        return Ok(None);
+    };
+    let owner = core.journal().wanted(ino).await?;
+    Ok(owner.filter(|owner| {
+        owner.inode.content.origin.as_ref().is_some_and(|origin| origin.key == key)
+    }))
+}
+
+/// An upper bound of what it costs to detach it, and its number, so that all agree.
+fn cost(wanted: &Wanted) -> (u64, Ino) {
+    let content = &wanted.inode.content;
+    (content.valid.min(wanted.inode.size), wanted.inode.ino)
+}

@@ -1,0 +1,520 @@
+//! The loop: scan, start what is due, take in what has ended, sleep until something can change.
+//!
+//! It wakes when somebody calls `wake`, when a task ends, and at the earliest time at which an item is due;
+//! it never polls. Items start oldest first. Multipart files may take three quarters of the slots, so small
+//! files always move, and the other way round: a large file waits for a slot, not for all small ones.
+//!
+//! Scans are as frequent as they are cheap: the pause after one is four times what it took.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::{Ino, Timestamp};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+use crate::config::PublishOrder;
+use crate::core::{Core, Request};
+use crate::error::{Error, Severity};
+use crate::garbage::{Swept, sweep};
+use crate::order::{Blocker, Order};
+use crate::pace::delay;
+use crate::plan::Urge;
+use crate::scan;
+use crate::step::{Job, Outcome, Report, take};
+use crate::upload::abandon;
+use crate::work::Item;
+
+/// Shortest pause between two scans.
+const SCAN_PAUSE_MIN: Duration = Duration::from_millis(2);
+/// How much longer than a scan the pause after it is.
+const SCAN_PAUSE_FACTOR: u32 = 4;
+/// How long an item waits for one that must move first before it looks again.
+const BEHIND_WAIT: Duration = Duration::from_secs(1);
+/// First pause after a file changed while it was read; doubles.
+const CHANGED_WAIT: Duration = Duration::from_millis(50);
+/// Rounds in a row without an error and without an end that count as a failure.
+const SPINS_MAX: u32 = 8;
+/// Renamed directories worked on at a time, and their entries.
+const RESYNC_DIRECTORIES: usize = 16;
+const RESYNC_ENTRIES: usize = 256;
+/// Recorded uploads looked at for ones without a file.
+const UPLOADS_LOOKED_AT: usize = 10_000;
+/// Pause between sweeps that found keys which somebody wants again.
+const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+
+pub(crate) struct Reconciler {
+    core: Arc<Core>,
+    tasks: JoinSet<Report>,
+    /// Which task works on which inode, and whether it is a large one.
+    running: HashMap<Id, (Ino, bool)>,
+    sweeps: JoinSet<Result<Swept, Error>>,
+    sweep_due: Option<Instant>,
+    sweep_failures: u32,
+    /// Scans begun; and the next one.
+    scans: u64,
+    scan_due: Instant,
+    /// Not before: scans must not take all the time there is.
+    scan_earliest: Instant,
+    order: Order,
+    order_stale: bool,
+    stop: watch::Receiver<bool>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(core: Arc<Core>, stop: watch::Receiver<bool>) -> Self {
+        let now = Instant::now();
+        Self {
+            core,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            sweeps: JoinSet::new(),
+            sweep_due: Some(now),
+            sweep_failures: 0,
+            scans: 0,
+            scan_due: now,
+            scan_earliest: now,
+            order: Order::default(),
+            order_stale: true,
+            stop,
+        }
+    }
+
+    /// Runs until it is told to stop. Tasks under way are dropped then; the next start continues them.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Err(error) = self.round().await {
+                tracing::error!(%error, "the flusher can't read the journal; it tries again");
+                self.core.stats.step_failed("journal", error.to_string());
+                self.scan_due = Instant::now() + Duration::from_secs(1);
+            }
+            let wake_at = self.next_event();
+            tokio::select! {
+                biased;
+                _ = self.stop.changed() => break,
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    self.ended(ended).await;
+                    while let Some(ended) = self.tasks.try_join_next_with_id() {
+                        self.ended(ended).await;
+                    }
+                }
+                Some(swept) = self.sweeps.join_next(), if !self.sweeps.is_empty() => self.swept(swept),
+                () = self.core.wake.notified() => self.ask_for_scan(),
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+        }
+        self.tasks.shutdown().await;
+        self.sweeps.shutdown().await;
+    }
+
+    async fn round(&mut self) -> Result<(), Error> {
+        self.take_requests().await?;
+        if self.scan_due <= Instant::now() {
+            self.scan().await?;
+        }
+        self.dispatch().await?;
+        self.sweep_if_due();
+        Ok(())
+    }
+
+    /// The earliest time at which something is to do without a wake-up or the end of a task.
+    fn next_event(&self) -> Instant {
+        let mut next = self.scan_due;
+        if let Some(due) = self.sweep_due.filter(|_| self.sweeps.is_empty() && self.core.circuit(|c| c.is_closed())) {
+            next = next.min(due);
+        }
+        if let Some(probe) = self.core.circuit(|circuit| circuit.next_probe()) {
+            // What runs must end first; its end wakes the loop.
+            if self.tasks.is_empty() && self.sweeps.is_empty() {
+                next = next.min(probe);
+            }
+        } else {
+            let now = Instant::now();
+            let work = self.core.work.lock();
+            let due = work.items().filter(|(_, item)| is_timed(item) && item.due > now);
+            next = due.map(|(_, item)| item.due).fold(next, Instant::min);
+        }
+        next
+    }
+
+    fn ask_for_scan(&mut self) {
+        self.scan_due = self.scan_due.min(self.scan_earliest.max(Instant::now()));
+    }
+
+    async fn take_requests(&mut self) -> Result<(), Error> {
+        let requests = std::mem::take(&mut *self.core.requests.lock());
+        let now = Instant::now();
+        for request in requests {
+            match request {
+                Request::Inode(ino) => {
+                    if scan::look(&self.core, ino, self.scans).await? {
+                        let mut work = self.core.work.lock();
+                        if let Some(item) = work.get_mut(ino) {
+                            item.forced = true;
+                            item.due = now;
+                        }
+                        self.order_stale = true;
+                    }
+                }
+                Request::Everything => {
+                    self.scan().await?;
+                    for (_, item) in self.core.work.lock().items_mut() {
+                        item.due = now;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        let routine = self.scan_due <= began && self.scan_due > self.scan_earliest;
+        self.scans += 1;
+        if self.scans == 1 || routine {
+            self.abort_stale_uploads().await;
+        }
+        self.resync().await?;
+        scan::scan(&self.core, self.scans).await?;
+        self.order_stale = true;
+        let ended = Instant::now();
+        self.scan_earliest = ended + (ended - began).saturating_mul(SCAN_PAUSE_FACTOR).max(SCAN_PAUSE_MIN);
+        self.scan_due = ended + self.core.config.rescan;
+        if self.sweep_due.is_none() {
+            self.sweep_due = Some(ended);
+        }
+        if self.core.work.lock().is_empty() {
+            self.core.stats.all_clean();
+        }
+        Ok(())
+    }
+
+    /// What is below a renamed directory becomes unsynced, a chunk at a time.
+    async fn resync(&mut self) -> Result<(), Error> {
+        let journal = self.core.journal();
+        let directories = journal.resync(None, RESYNC_DIRECTORIES).await?;
+        let mut left = directories.len() == RESYNC_DIRECTORIES;
+        for row in directories {
+            // Done or not, there may be more: its subdirectories have rows of their own now.
+            journal.resync_step(row.dir, RESYNC_ENTRIES, Timestamp::now()).await?;
+            left = true;
+        }
+        if left {
+            self.core.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Uploads whose file is gone, or which can't be continued.
+    async fn abort_stale_uploads(&self) {
+        let uploads = match self.core.journal().uploads(UPLOADS_LOOKED_AT).await {
+            Ok(uploads) => uploads,
+            Err(error) => {
+                tracing::warn!(%error, "can't read the recorded uploads");
+                return;
+            }
+        };
+        for (ino, upload) in uploads {
+            if self.core.work.lock().get(ino).is_some_and(|item| item.running) {
+                continue;
+            }
+            let useful = match self.core.journal().inode(ino).await {
+                Ok(inode) => inode.is_some_and(|inode| {
+                    inode.nlink > 0 && inode.content.epoch == upload.epoch && inode.is_content_dirty()
+                }),
+                Err(_) => true,
+            };
+            let key = remote::ObjectKey::from(upload.key.as_str());
+            if !useful
+                && let Err(error) = abandon(&self.core, ino, &key, &remote::UploadId(upload.upload_id)).await
+            {
+                tracing::debug!(%key, %error, "could not abort an old upload; tried again later");
+                self.core.note_failure(&error);
+                return;
+            }
+        }
+    }
+
+    async fn rebuild_order(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.order_stale) {
+            return Ok(());
+        }
+        let strict = self.core.config.publish_order == PublishOrder::Strict;
+        let blockers: Vec<Blocker> = self
+            .core
+            .work
+            .lock()
+            .items()
+            .filter(|(_, item)| item.publishes && !item.open && (strict || item.large))
+            .map(|(_, item)| Blocker {
+                seq: item.row.seq,
+                parent: item.parent,
+            })
+            .collect();
+        self.order = Order::build(self.core.journal(), blockers).await?;
+        Ok(())
+    }
+
+    /// Starts what can be started.
+    async fn dispatch(&mut self) -> Result<(), Error> {
+        if self.tasks.is_empty() && self.sweeps.is_empty() {
+            self.core.circuit(|circuit| circuit.idle(Instant::now()));
+        }
+        self.rebuild_order().await?;
+        let now = Instant::now();
+        let ordered = self.core.config.publish_order != PublishOrder::None;
+        let slots = self.core.config.uploads_max.max(1);
+        let large_slots = (slots - slots / 4).max(1);
+        let mut large_running = self.running.values().filter(|(_, large)| *large).count();
+        let mut scan_needed = false;
+        let mut hurry_before: Option<u64> = None;
+        let core = Arc::clone(&self.core);
+        let mut work = core.work.lock();
+        for ino in work.oldest_first() {
+            if self.tasks.len() >= slots {
+                break;
+            }
+            let Some(item) = work.get_mut(ino) else { continue };
+            if item.running || !is_timed(item) || item.due > now {
+                continue;
+            }
+            let mut publish = true;
+            if ordered && item.publishes {
+                if item.seen_in >= self.scans {
+                    scan_needed = true;
+                    continue;
+                }
+                let blocked = self.order.blocks(item.parent, item.row.seq);
+                if blocked && item.forced {
+                    hurry_before = hurry_before.max(Some(item.row.seq));
+                }
+                if blocked && (!item.large || item.parked || item.open || item.dirty_bytes == 0) {
+                    continue;
+                }
+                publish = !blocked;
+            }
+            if item.large && large_running >= large_slots {
+                continue;
+            }
+            let running = self.tasks.len() + self.sweeps.len();
+            if core.circuit(|circuit| circuit.allowance(now, running)) == 0 {
+                break;
+            }
+            core.circuit(|circuit| circuit.started());
+            item.running = true;
+            large_running += usize::from(item.large);
+            let job = Job {
+                ino,
+                urge: Urge {
+                    open_too: item.forced,
+                    vacate: item.vacate,
+                },
+                publish,
+            };
+            let task_core = Arc::clone(&core);
+            let task = self.tasks.spawn(async move { take(&task_core, job).await });
+            self.running.insert(task.id(), (ino, item.large));
+        }
+        // Somebody waits for a file that waits for these.
+        let mut hurried = false;
+        if let Some(seq) = hurry_before {
+            for (_, item) in work.items_mut() {
+                let waits = item.row.seq < seq && item.publishes && item.failures == 0 && item.behind.is_none();
+                if waits && item.due > now && !item.open {
+                    item.due = now;
+                    hurried = true;
+                }
+            }
+        }
+        drop(work);
+        if scan_needed || hurried {
+            self.ask_for_scan();
+        }
+        Ok(())
+    }
+
+    async fn ended(&mut self, ended: Result<(Id, Report), JoinError>) {
+        let (id, report) = match ended {
+            Ok((id, report)) => (id, Some(report)),
+            Err(error) => {
+                tracing::error!(%error, "a flusher task ended by a bug; its file is tried again");
+                (error.id(), None)
+            }
+        };
+        let Some((ino, _)) = self.running.remove(&id) else {
+            return;
+        };
+        let report = report.unwrap_or_else(|| Report {
+            ino,
+            key: format!("inode {ino}"),
+            outcome: Outcome::Failed(Error::Unsteady {
+                key: format!("inode {ino}"),
+            }),
+        });
+        self.tell(&report);
+        self.order_stale = true;
+        if let Err(error) = self.take_in(report).await {
+            tracing::warn!(%error, %ino, "can't read back the state of a file");
+            // The next scan finds out.
+            self.core.work.lock().remove(ino);
+            self.ask_for_scan();
+        }
+    }
+
+    /// Counters, log and listeners.
+    fn tell(&mut self, report: &Report) {
+        let core = &self.core;
+        match &report.outcome {
+            Outcome::Clean => {
+                core.config.events.clean(report.ino);
+                core.stats.step_done(&report.key);
+            }
+            Outcome::Again => core.stats.step_done(&report.key),
+            Outcome::Failed(error @ Error::StillMoving { .. }) => {
+                tracing::debug!(key = %report.key, %error, "waits");
+            }
+            Outcome::Failed(error) => {
+                core.note_failure(error);
+                core.stats.step_failed(&report.key, error.to_string());
+                if error.severity() == Severity::Permanent {
+                    tracing::warn!(key = %report.key, %error, "not in the store; tried again");
+                } else {
+                    tracing::debug!(key = %report.key, %error, "failed; tried again");
+                }
+            }
+            Outcome::Parked | Outcome::Open | Outcome::Behind(_) | Outcome::Changed => {}
+        }
+        if matches!(report.outcome, Outcome::Clean | Outcome::Again) && self.sweep_due.is_none() {
+            self.sweep_due = Some(Instant::now() + SCAN_PAUSE_MIN);
+        }
+    }
+
+    /// Decides when the inode is looked at again.
+    async fn take_in(&mut self, report: Report) -> Result<(), Error> {
+        let ino = report.ino;
+        let core = Arc::clone(&self.core);
+        let before = {
+            let mut work = core.work.lock();
+            let Some(item) = work.get_mut(ino) else {
+                return Ok(());
+            };
+            item.running = false;
+            item.row.seq
+        };
+        if !scan::look(&core, ino, self.scans).await? {
+            return Ok(());
+        }
+        let mut behind = None;
+        {
+            let store_ok = core.circuit(|circuit| circuit.is_closed());
+            let mut work = core.work.lock();
+            let Some(item) = work.get_mut(ino) else {
+                return Ok(());
+            };
+            let now = Instant::now();
+            let renewed = item.row.seq != before;
+            item.parked = false;
+            match report.outcome {
+                Outcome::Failed(error) => {
+                    item.failures = item.failures.saturating_add(1);
+                    let waits_for_store = error.blames_the_store() && !store_ok;
+                    let failures = if waits_for_store { 1 } else { item.failures };
+                    let wait = delay(core.config.backoff, failures, error.severity(), rand::random());
+                    item.due = now + wait;
+                    if waits_for_store {
+                        item.failures = 0;
+                    }
+                }
+                _ if renewed => {}
+                Outcome::Clean | Outcome::Again => {
+                    item.failures = 0;
+                    item.spins += 1;
+                    item.due = now;
+                    if item.spins > SPINS_MAX {
+                        item.due = now + delay(core.config.backoff, item.spins, Severity::Passing, rand::random());
+                    }
+                }
+                Outcome::Parked => item.parked = true,
+                Outcome::Open => item.open = true,
+                Outcome::Changed => {
+                    item.spins += 1;
+                    item.due = now + CHANGED_WAIT.saturating_mul(1 << item.spins.min(6));
+                }
+                Outcome::Behind(other) => {
+                    item.behind = Some(other);
+                    item.due = now + BEHIND_WAIT;
+                    behind = Some(other);
+                }
+            }
+        }
+        if let Some(other) = behind {
+            self.ask_to_vacate(other).await?;
+        }
+        Ok(())
+    }
+
+    /// Another inode needs the key of this one.
+    async fn ask_to_vacate(&mut self, ino: Ino) -> Result<(), Error> {
+        let known = self.core.work.lock().get(ino).is_some();
+        if !known && !scan::look(&self.core, ino, self.scans).await? {
+            self.core.journal().mark_unsynced(ino, Timestamp::now()).await?;
+            scan::look(&self.core, ino, self.scans).await?;
+        }
+        let mut work = self.core.work.lock();
+        if let Some(item) = work.get_mut(ino)
+            && !item.vacate
+        {
+            item.vacate = true;
+            if item.failures == 0 && item.behind.is_none() {
+                item.due = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_if_due(&mut self) {
+        let due = self.sweep_due.is_some_and(|due| due <= Instant::now());
+        if !due || !self.sweeps.is_empty() {
+            return;
+        }
+        let running = self.tasks.len();
+        if self.core.circuit(|circuit| circuit.allowance(Instant::now(), running)) == 0 {
+            return;
+        }
+        self.sweep_due = None;
+        let core = Arc::clone(&self.core);
+        self.sweeps.spawn(async move { sweep(&core).await });
+    }
+
+    fn swept(&mut self, swept: Result<Result<Swept, Error>, JoinError>) {
+        let now = Instant::now();
+        match swept {
+            Ok(Ok(swept)) if swept.failed == 0 => {
+                self.sweep_failures = 0;
+                if swept.waiting > 0 {
+                    // Their keys are replaced by uploads under way: no hurry.
+                    self.sweep_due = Some(now + SWEEP_PAUSE.max(self.core.config.settle));
+                }
+                return;
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "can't read the keys to delete; tried again"),
+            Err(error) => tracing::error!(%error, "the sweep ended by a bug; it is tried again"),
+        }
+        self.sweep_failures = self.sweep_failures.saturating_add(1);
+        let wait = delay(
+            self.core.config.backoff,
+            self.sweep_failures,
+            Severity::Passing,
+            rand::random(),
+        );
+        self.sweep_due = Some(now + wait);
+    }
+}
+
+/// Whether it starts when its time comes, rather than at some event.
+fn is_timed(item: &Item) -> bool {
+    !item.running && (!item.open || item.forced || item.vacate)
+}

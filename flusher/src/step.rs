@@ -1,0 +1,205 @@
+//! One step for one inode: lock its keys, look, plan, do.
+//!
+//! The keys to lock follow from the inode and its path, which may change until the locks are held; so they
+//! are computed again under the locks, and if they differ the locks are let go and taken anew.
+
+use journal::{FlushOutcome, Ino, Kind, Wanted};
+use remote::{ObjectKey, keys};
+
+use crate::conflict::keep_both;
+use crate::core::Core;
+use crate::directory;
+use crate::error::Error;
+use crate::occupant::{Room, make_room};
+use crate::plan::{self, Step, Urge, plan};
+use crate::relocate::{self, Moved};
+use crate::upload::{Sent, upload};
+
+/// Tries to hold the right locks.
+const LOCK_ATTEMPTS_MAX: usize = 4;
+
+/// What the loop asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) ino: Ino,
+    pub(crate) urge: Urge,
+    /// It may become visible now.
+    pub(crate) publish: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The unsynced row is gone, or was found gone.
+    Clean,
+    /// A step was made; there may be more to do.
+    Again,
+    /// Only making it visible is left, and must wait for its turn.
+    Parked,
+    /// A writer has it open.
+    Open,
+    /// Another inode must move first.
+    Behind(Ino),
+    /// The file changed while it was read.
+    Changed,
+    /// It failed.
+    Failed(Error),
+}
+
+/// A job's end, and the key it was about.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) ino: Ino,
+    pub(crate) key: String,
+    pub(crate) outcome: Outcome,
+}
+
+/// The key that the inode's path stands for; a directory's ends with a slash, the root's is empty.
+pub(crate) fn wanted_key(wanted: &Wanted) -> Option<ObjectKey> {
+    let key = keys::encode(wanted.path.as_deref()?);
+    match wanted.inode.kind {
+        Kind::Directory if !key.as_str().is_empty() => Some(key.to_directory()),
+        _ => Some(key),
+    }
+}
+
+/// Takes the next step for an inode.
+pub(crate) async fn take(core: &Core, job: Job) -> Report {
+    let mut key = format!("inode {}", job.ino);
+    let outcome = match attempt(core, job, &mut key).await {
+        Ok(outcome) => outcome,
+        Err(error) => Outcome::Failed(error),
+    };
+    Report {
+        ino: job.ino,
+        key,
+        outcome,
+    }
+}
+
+async fn attempt(core: &Core, job: Job, label: &mut String) -> Result<Outcome, Error> {
+    for _ in 0..LOCK_ATTEMPTS_MAX {
+        let Some(wanted) = core.journal().wanted(job.ino).await? else {
+            return Ok(Outcome::Clean);
+        };
+        let touched = touched_keys(&wanted);
+        let _locks = core.locks.lock(touched.clone()).await;
+        let Some(wanted) = core.journal().wanted(job.ino).await? else {
+            return Ok(Outcome::Clean);
+        };
+        if touched_keys(&wanted) != touched {
+            continue;
+        }
+        if let Some(key) = wanted_key(&wanted) {
+            *label = key.0;
+        }
+        return locked(core, job, wanted).await;
+    }
+    Err(Error::Unsteady { key: label.clone() })
+}
+
+fn touched_keys(wanted: &Wanted) -> Vec<String> {
+    let origin = wanted.inode.content.origin.as_ref();
+    let target = wanted_key(wanted).map(|key| key.0);
+    target.into_iter().chain(origin.map(|origin| origin.key.clone())).collect()
+}
+
+/// With the locks held.
+async fn locked(core: &Core, job: Job, wanted: Wanted) -> Result<Outcome, Error> {
+    let Some(row) = wanted.unsynced else {
+        return Ok(Outcome::Clean);
+    };
+    let key = wanted_key(&wanted);
+    let inode = &wanted.inode;
+    let origin = inode.content.origin.as_ref();
+    let step = plan(
+        &plan::Wanted {
+            kind: inode.kind,
+            key: key.as_ref().map(|key| key.0.clone()),
+            epoch: inode.content.epoch,
+            meta_epoch: inode.meta_epoch,
+            open: inode.content.writer.is_some(),
+        },
+        origin,
+        core.abilities(),
+        job.urge,
+    );
+    tracing::trace!(ino = %job.ino, ?step, publish = job.publish, "planned");
+    match (step, key, origin) {
+        (Step::WaitForClose, ..) => Ok(Outcome::Open),
+        (Step::Upload, Some(key), _) => send(core, job, &wanted, &key).await,
+        (Step::Copy, Some(key), Some(origin)) => {
+            if !job.publish {
+                return Ok(Outcome::Parked);
+            }
+            match make_room(core, &wanted, key.as_str()).await? {
+                Room::Behind(other) => return Ok(Outcome::Behind(other)),
+                Room::Detached => return Ok(Outcome::Again),
+                Room::Free => {}
+            }
+            let moved = relocate::copy(core, inode, origin, &key).await?;
+            after_move(core, job, &wanted, &key, moved).await
+        }
+        (Step::Attributes, Some(key), Some(origin)) => {
+            let moved = relocate::rewrite(core, inode, origin).await?;
+            after_move(core, job, &wanted, &key, moved).await
+        }
+        (Step::RecordAttributes, Some(key), Some(origin)) => {
+            let moved = relocate::forgo(core, inode, origin).await?;
+            after_move(core, job, &wanted, &key, moved).await
+        }
+        (Step::MakeDirectory, Some(key), _) => {
+            Ok(recorded(directory::make(core, inode, &key).await?))
+        }
+        // Nothing to do, or nothing that can be done without a name.
+        _ => match core.journal().settle(&row).await? {
+            true => Ok(Outcome::Clean),
+            false => Ok(Outcome::Again),
+        },
+    }
+}
+
+async fn send(core: &Core, job: Job, wanted: &Wanted, key: &ObjectKey) -> Result<Outcome, Error> {
+    // Parts may be sent while others are still in the way; only publishing needs the room.
+    if job.publish {
+        match make_room(core, wanted, key.as_str()).await? {
+            Room::Behind(other) => return Ok(Outcome::Behind(other)),
+            Room::Detached => return Ok(Outcome::Again),
+            Room::Free => {}
+        }
+    }
+    match upload(core, wanted.inode.clone(), key, job.publish).await? {
+        Sent::Recorded(outcome) => Ok(recorded(outcome)),
+        Sent::Parked => Ok(Outcome::Parked),
+        Sent::Changed => Ok(Outcome::Changed),
+        Sent::Conflict => {
+            keep_both(core, wanted, key).await?;
+            Ok(Outcome::Again)
+        }
+    }
+}
+
+async fn after_move(
+    core: &Core,
+    job: Job,
+    wanted: &Wanted,
+    key: &ObjectKey,
+    moved: Moved,
+) -> Result<Outcome, Error> {
+    match moved {
+        Moved::Recorded(outcome) => Ok(recorded(outcome)),
+        Moved::Refreshed => Ok(Outcome::Again),
+        Moved::UploadInstead => send(core, job, wanted, key).await,
+        Moved::Conflict => {
+            keep_both(core, wanted, key).await?;
+            Ok(Outcome::Again)
+        }
+    }
+}
+
+fn recorded(outcome: FlushOutcome) -> Outcome {
+    match outcome {
+        FlushOutcome::Clean => Outcome::Clean,
+        FlushOutcome::Newer => Outcome::Again,
+    }
+}
