@@ -1,0 +1,283 @@
+//! What may stand on the command line.
+//!
+//! Two forms: subcommands, and the form in which mount(8) calls its helpers, `URL DIR [-sfnvrw] [-o LIST]
+//! [-t TYPE] [-N NS]`. The second is meant when the program is called by a name that begins with `mount.`, or when
+//! the first argument is a URL. In it `-f` is mount(8)'s "fake" for a helper, and our "foreground" when
+//! a person wrote the URL first.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::output;
+use crate::options::help_text;
+
+const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 the command line or an option is wrong.";
+
+/// Mounts an object store as an ordinary file system: writes at the speed of the local disk, plain objects in
+/// the bucket.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fused",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = EXIT_CODES, after_long_help = long_help())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Mount a store at a directory; returns when it can be used
+    #[command(after_long_help = long_help())]
+    Mount(Mount),
+    /// Unmount; what is not uploaded yet stays in the cache directory for the next mount
+    #[command(alias = "unmount")]
+    Umount(Umount),
+    /// Wait until files and directories are in the store
+    Sync(Sync),
+    /// Show how a mount is, or every mount of this machine
+    Status(Status),
+    /// Make mount(8), /etc/fstab, systemd and man know this program
+    Install(Install),
+    /// Print the man page (troff)
+    Man,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Mount {
+    /// The store: s3://BUCKET/PREFIX, gs://..., az://..., hdfs://HOST:PORT/PATH, file:///PATH
+    pub url: String,
+    /// The directory to mount at
+    pub dir: PathBuf,
+    /// Mount options, separated by commas; may be given several times
+    #[arg(short = 'o', long = "options", value_name = "NAME=VALUE,...")]
+    pub options: Vec<String>,
+    /// Stay in the foreground and log to standard error
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Say "ready" on standard output, then close it: the background daemon's side of `fused mount`
+    #[arg(long, hide = true)]
+    pub ready_on_stdout: bool,
+    /// Only check the options (`mount -f`)
+    #[arg(skip)]
+    pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Umount {
+    /// The mount point
+    pub dir: PathBuf,
+    /// Take the mount out of the tree now, and end it when its last user is gone
+    #[arg(short, long)]
+    pub lazy: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sync {
+    /// Files or directories in fused mounts
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Give up after so many seconds (default: never)
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub timeout: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// A mount point or a path in a mount (default: every fused mount of this machine)
+    pub dir: Option<PathBuf>,
+    /// Print a JSON object, or an array of them without DIR
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    /// Put everything below this directory instead of /, to make a package
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+/// The form in which mount(8) calls a helper.
+#[derive(Debug, Parser)]
+#[command(name = "mount.fused", version, max_term_width = 100)]
+struct Helper {
+    /// The store
+    url: String,
+    /// The directory to mount at
+    dir: PathBuf,
+    /// Mount options, separated by commas
+    #[arg(short = 'o', value_name = "NAME=VALUE,...")]
+    options: Vec<String>,
+    /// Called by mount(8): don't mount, check the options only. Otherwise: stay in the foreground
+    #[arg(short = 'f')]
+    fake_or_foreground: bool,
+    /// No entry in /etc/mtab (there is none)
+    #[arg(short = 'n')]
+    no_mtab: bool,
+    /// Sloppy (unknown options are errors all the same)
+    #[arg(short = 's')]
+    sloppy: bool,
+    /// Verbose
+    #[arg(short = 'v')]
+    verbose: bool,
+    /// Read-only
+    #[arg(short = 'r')]
+    read_only: bool,
+    /// Read and write
+    #[arg(short = 'w', overrides_with = "read_only")]
+    read_write: bool,
+    /// The type in fstab
+    #[arg(short = 't', value_name = "TYPE")]
+    fs_type: Option<String>,
+    /// Not supported: a mount namespace
+    #[arg(short = 'N', value_name = "NAMESPACE", hide = true)]
+    namespace: Option<String>,
+}
+
+/// The command line's description, complete with the mount options.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// What `--help` says below the arguments.
+fn long_help() -> String {
+    format!("{}\n{EXIT_CODES}", help_text())
+}
+
+/// Reads the command line.
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let called_by_mount = args
+        .first()
+        .and_then(|name| Path::new(name).file_name())
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"mount."));
+    let url_first = args
+        .get(1)
+        .is_some_and(|first| first.to_string_lossy().contains("://"));
+    if called_by_mount || url_first {
+        return Helper::try_parse_from(args)
+            .and_then(|helper| as_mount(helper, called_by_mount))
+            .map(Command::Mount);
+    }
+    let matches = command().try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches).map(|cli| cli.command)
+}
+
+fn as_mount(helper: Helper, called_by_mount: bool) -> Result<Mount, clap::Error> {
+    if helper.namespace.is_some() {
+        return Err(Helper::command().error(
+            clap::error::ErrorKind::InvalidValue,
+            "-N is not supported: enter the namespace by nsenter(1) and mount there",
+        ));
+    }
+    let mut options = helper.options;
+    if helper.read_only {
+        options.push("ro".to_owned());
+    } else if helper.read_write {
+        options.push("rw".to_owned());
+    }
+    Ok(Mount {
+        url: helper.url,
+        dir: helper.dir,
+        options,
+        foreground: helper.fake_or_foreground && !called_by_mount,
+        ready_on_stdout: false,
+        check: helper.fake_or_foreground && called_by_mount,
+    })
+}
+
+/// Prints help and version on standard output, errors on standard error; and the exit code of each.
+pub(super) fn report(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Coloured if it is a terminal; a reader that went away is no error.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    output::complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    ExitCode::from(2)
+}
+
+fn seconds(text: &str) -> Result<std::time::Duration, String> {
+    let problem = || "write a number of seconds, such as 30 or 0.5".to_owned();
+    let number: f64 = text.parse().map_err(|_| problem())?;
+    std::time::Duration::try_from_secs_f64(number).map_err(|_| problem())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(line: &str) -> Mount {
+        match parse(line.split(' ').map(OsString::from)) {
+            Ok(Command::Mount(mount)) => mount,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_description() {
+        command().debug_assert();
+        Helper::command().debug_assert();
+    }
+
+    #[test]
+    fn mount_takes_several_lists() {
+        let mount = mount("fused mount s3://b /mnt -o ro -o threads=3,rw -f");
+        assert_eq!(mount.options, ["ro", "threads=3,rw"]);
+        assert!(mount.foreground && !mount.check);
+    }
+
+    #[test]
+    fn the_form_of_mount_8_is_a_mount() {
+        for line in [
+            "/sbin/mount.fused s3://b /mnt -o rw,noatime",
+            "mount.fuse.fused s3://b /mnt -n -v -s -o rw,noatime -t fuse.fused",
+            "fused s3://b /mnt -o rw,noatime",
+            "/usr/bin/fused s3://b /mnt -o rw -o noatime",
+        ] {
+            let mount = mount(line);
+            assert_eq!(
+                (mount.url.as_str(), mount.dir.as_path()),
+                ("s3://b", Path::new("/mnt"))
+            );
+            assert_eq!(mount.options.join(","), "rw,noatime", "{line}");
+            assert!(!mount.foreground && !mount.check, "{line}");
+        }
+    }
+
+    #[test]
+    fn f_is_fake_for_mount_8_and_foreground_for_people() {
+        assert!(mount("mount.fused s3://b /mnt -f").check);
+        assert!(mount("fused s3://b /mnt -f").foreground);
+    }
+
+    #[test]
+    fn r_and_w_of_mount_8_are_ro_and_rw() {
+        assert_eq!(mount("mount.fused s3://b /mnt -r").options, ["ro"]);
+        assert_eq!(mount("mount.fused s3://b /mnt -w").options, ["rw"]);
+        assert_eq!(
+            mount("mount.fused s3://b /mnt -o noatime -r -w").options,
+            ["noatime", "rw"]
+        );
+    }
+
+    #[test]
+    fn a_timeout_is_a_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(std::time::Duration::from_millis(500)));
+        for text in ["-1", "soon", "inf", "nan"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

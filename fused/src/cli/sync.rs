@@ -1,0 +1,265 @@
+//! `fused sync PATH...`: returns when everything at and below the paths is in the store.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::args::Sync;
+use super::{Error, output};
+use crate::control::client::Client;
+use crate::control::mounts::{self, Mount};
+use crate::control::protocol::{Progress, Unflushed, WirePath};
+use crate::options::{format_bytes, format_duration};
+
+/// Files that are named on a terminal; `--json` names all that the daemon told.
+const UNFLUSHED_SHOWN: usize = 20;
+
+/// What `--json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Everything is in the store.
+    synced: bool,
+    /// Files that were waited for.
+    files_total: u64,
+    /// Their bytes.
+    bytes_total: u64,
+    /// How long it took.
+    elapsed_s: f64,
+    /// What is not in the store, by absolute path, and why.
+    unflushed: Vec<Unflushed>,
+    /// How many are not.
+    unflushed_total: u64,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Sync) -> Result<(), Error> {
+    let started = Instant::now();
+    let mounts =
+        mounts::read().map_err(|error| Error::path("/proc/self/mountinfo", error.to_string()))?;
+    let mut report = Report::default();
+    for (mount, inside) in by_mount(&mounts, &args.paths)? {
+        let left = args
+            .timeout
+            .map(|limit| limit.saturating_sub(started.elapsed()));
+        sync_mount(mount, inside, left, args.json, &mut report)?;
+    }
+    report.elapsed_s = started.elapsed().as_secs_f64();
+    report.synced = report.unflushed_total == 0;
+
+    if args.json {
+        output::print_json(&report)?;
+    } else if report.synced {
+        output::print(&summary(&report))?;
+    } else {
+        output::complain(&failure(&report));
+    }
+    if report.synced {
+        Ok(())
+    } else {
+        Err(Error::Told { exit_code: 1 })
+    }
+}
+
+/// The paths inside each mount, in the order of mounting.
+fn by_mount<'a>(
+    mounts: &'a [Mount],
+    paths: &[PathBuf],
+) -> Result<impl Iterator<Item = (&'a Mount, Vec<WirePath>)> + use<'a>, Error> {
+    let mut wanted: BTreeMap<(u32, u32), (&Mount, Vec<WirePath>)> = BTreeMap::new();
+    for path in paths {
+        let real = resolve(path).map_err(|error| Error::path(path, error.to_string()))?;
+        let mount = mounts::containing(mounts, &real).filter(|mount| mount.is_fused());
+        let Some((mount, inside)) = mount.and_then(|mount| Some((mount, mount.inside(&real)?)))
+        else {
+            return Err(Error::path(path, "this is not in a fused mount"));
+        };
+        let entry = wanted
+            .entry((mount.major, mount.minor))
+            .or_insert((mount, Vec::new()));
+        entry.1.push(WirePath::from(inside.as_path()));
+    }
+    Ok(wanted.into_values())
+}
+
+/// The absolute path without symbolic links; of a dangling link, the link itself.
+fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+    path.canonicalize()
+        .or_else(|error| match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if path.is_symlink() => {
+                let parent = if parent.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    parent
+                };
+                Ok(parent.canonicalize()?.join(name))
+            }
+            _ => Err(error),
+        })
+}
+
+fn sync_mount(
+    mount: &Mount,
+    paths: Vec<WirePath>,
+    timeout: Option<Duration>,
+    json: bool,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let bar = progress_bar(json);
+    let result = Client::connect(mount)
+        .and_then(|mut client| client.sync(paths, timeout, |progress| show(&bar, progress)));
+    bar.finish_and_clear();
+    let done = result?;
+
+    report.files_total += done.files_total;
+    report.bytes_total += done.bytes_total;
+    report.unflushed_total += done.unflushed_total.max(done.unflushed.len() as u64);
+    report
+        .unflushed
+        .extend(done.unflushed.into_iter().map(|file| Unflushed {
+            path: WirePath::from(outside(mount, file.path).as_path()),
+            reason: file.reason,
+        }));
+    Ok(())
+}
+
+/// The absolute path of a path inside a mount; a file outside a bind mount's part keeps its inner path.
+fn outside(mount: &Mount, path: WirePath) -> PathBuf {
+    let path = path.into_path();
+    let root = mount.root.strip_prefix("/").unwrap_or(&mount.root);
+    match path.strip_prefix(root) {
+        Ok(below) if below.as_os_str().is_empty() => mount.mountpoint.clone(),
+        Ok(below) => mount.mountpoint.join(below),
+        Err(_) => path,
+    }
+}
+
+fn progress_bar(json: bool) -> ProgressBar {
+    if json || !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let bar = ProgressBar::new(0);
+    // A template that can't be read is a mistake that a test finds; the plain bar is good enough.
+    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+const TEMPLATE: &str =
+    "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.bytes_total);
+    bar.set_position(progress.bytes_total.saturating_sub(progress.bytes_left));
+    bar.set_message(format!(
+        "{} of {} files to go",
+        progress.files_left, progress.files_total
+    ));
+}
+
+fn summary(report: &Report) -> String {
+    if report.files_total == 0 {
+        return "everything was in the store already\n".to_owned();
+    }
+    let rate = report.bytes_total as f64 / report.elapsed_s.max(0.001);
+    format!(
+        "{}, {} now in the store ({}, {}/s)\n",
+        files(report.files_total),
+        format_bytes(report.bytes_total),
+        format_duration(Duration::from_secs_f64(report.elapsed_s)),
+        format_bytes(rate as u64),
+    )
+}
+
+fn failure(report: &Report) -> String {
+    let mut text = format!("{} not in the store:", files(report.unflushed_total));
+    for file in report.unflushed.iter().take(UNFLUSHED_SHOWN) {
+        let _ = write!(text, "\n  {}: {}", file.path, file.reason);
+    }
+    let shown = report.unflushed.len().min(UNFLUSHED_SHOWN) as u64;
+    if report.unflushed_total > shown {
+        let _ = write!(text, "\n  and {} more", report.unflushed_total - shown);
+    }
+    text
+}
+
+fn files(count: u64) -> String {
+    if count == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{count} files")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bars_template_can_be_read() {
+        ProgressStyle::with_template(TEMPLATE).unwrap();
+    }
+
+    #[test]
+    fn a_path_outside_of_fused_mounts_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = mounts::read().unwrap();
+        let error = by_mount(&mounts, &[dir.path().to_owned()]).err().unwrap();
+        assert!(
+            error.to_string().ends_with("this is not in a fused mount"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_dangling_link_is_resolved_to_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        assert_eq!(
+            resolve(&link).unwrap(),
+            dir.path().canonicalize().unwrap().join("link")
+        );
+        assert!(resolve(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn what_is_not_in_the_store_is_listed_with_its_reason() {
+        let unflushed = |n: u64| Unflushed {
+            path: WirePath::from(format!("/m/{n}").into_bytes()),
+            reason: "timeout".to_owned(),
+        };
+        let report = Report {
+            unflushed: (0..25).map(unflushed).collect(),
+            unflushed_total: 30,
+            ..Report::default()
+        };
+        let text = failure(&report);
+        assert!(
+            text.starts_with("30 files not in the store:\n  /m/0: timeout\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n  and 10 more"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_names_files_bytes_and_rate() {
+        let mut report = Report {
+            synced: true,
+            elapsed_s: 2.0,
+            ..Report::default()
+        };
+        assert_eq!(summary(&report), "everything was in the store already\n");
+        report.files_total = 1;
+        report.bytes_total = 4 << 20;
+        assert_eq!(
+            summary(&report),
+            "1 file, 4.0 MiB now in the store (2 s, 2.0 MiB/s)\n"
+        );
+    }
+}

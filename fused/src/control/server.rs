@@ -1,0 +1,224 @@
+//! The daemon's end of the control socket.
+//!
+//! One task a connection; a request is answered before the next one is read. Connections stay open
+//! until the process ends: `fused umount` waits for that.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use remote::StoreUrl;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream, unix::OwnedWriteHalf};
+use tokio::runtime::Handle;
+
+use super::protocol::{
+    LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
+};
+use super::{place, sync_request};
+use crate::front;
+use crate::options::{JournalKind, MountOptions};
+use crate::vfs::Vfs;
+
+/// Examples given of what may be many.
+const SAMPLE_MAX: usize = 100;
+
+/// What a status says that does not change while the daemon runs.
+pub struct Facts {
+    status: Status,
+    passthrough: Arc<front::PassthroughState>,
+    started: Instant,
+}
+
+impl Facts {
+    /// The facts of this mount.
+    pub fn new(
+        options: &MountOptions,
+        store: &StoreUrl,
+        node: u64,
+        passthrough: Arc<front::PassthroughState>,
+    ) -> Self {
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            mountpoint: options.mountpoint.as_path().into(),
+            store: store.to_string(),
+            journal: match &options.journal {
+                JournalKind::Embedded => "embedded".into(),
+                JournalKind::FoundationDb { cluster_file } => {
+                    format!("fdb:{}", cluster_file.display())
+                }
+            },
+            node: format!("{node:016x}"),
+            cache_dir: options.cache_dir.as_path().into(),
+            read_only: options.ro,
+            ..Status::default()
+        };
+        Self {
+            status,
+            passthrough,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// The control socket; gone from the file system when this is dropped.
+pub struct Server {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The kernel uses device numbers again at once: by now this may be another mount's socket.
+        if identity(&self.path).ok() == Some(self.identity) {
+            // Clients of a dead socket say so; nothing else depends on it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Which file a path names at present.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Server {
+    /// Listens for the mount with these device numbers.
+    pub fn start(
+        facts: Facts,
+        vfs: Vfs,
+        (major, minor): (u32, u32),
+        runtime: &Handle,
+    ) -> io::Result<Self> {
+        let dir = place::socket_dir();
+        place::prepare_socket_dir(&dir)?;
+        let path = dir.join(place::socket_name(major, minor));
+        // Device numbers are used again: a dead daemon's socket may be in the way.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let _runtime = runtime.enter();
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let identity = identity(&path)?;
+        let facts = Arc::new(facts);
+        runtime.spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        tokio::spawn(converse(stream, facts.clone(), vfs.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a control connection");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        });
+        Ok(Self { path, identity })
+    }
+}
+
+async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut reader).take(LINE_BYTES_MAX as u64);
+        match limited.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let answered = match serde_json::from_slice(&line) {
+            Ok(Request::Status) => match status(&facts, &vfs).await {
+                Ok(status) => say(&mut writer, &Reply::Status(Box::new(status))).await,
+                Err(error) => say_error(&mut writer, error).await,
+            },
+            Ok(Request::Sync { paths, timeout_ms }) => {
+                sync_request::answer(&mut writer, &vfs, paths, timeout_ms).await
+            }
+            Err(error) => {
+                say_error(
+                    &mut writer,
+                    format!("the request is not understood: {error}"),
+                )
+                .await
+            }
+        };
+        if answered.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends one line.
+pub(super) async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}
+
+/// Sends what went wrong.
+pub(super) async fn say_error(
+    writer: &mut OwnedWriteHalf,
+    message: impl std::fmt::Display,
+) -> io::Result<()> {
+    let message = message.to_string();
+    say(writer, &Reply::Error { message }).await
+}
+
+async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
+    let flusher = vfs.flusher().status();
+    let now_s = journal::Timestamp::now().secs;
+    let oldest = flusher.oldest_unflushed_secs;
+    let hidden = vfs.hidden_keys();
+    Ok(Status {
+        store_ok: flusher.store_ok && !vfs.store_is_away(),
+        cache_size: vfs.cache_budget(),
+        cache_used: vfs.cache_used()?,
+        dirty_bytes: flusher.dirty_bytes,
+        dirty_files: flusher.dirty_files,
+        oldest_unflushed_age_s: oldest.map(|since_s| (now_s - since_s).max(0) as f64),
+        upload_bytes_per_s: flusher.upload_bytes_per_s as f64,
+        uploaded_bytes: flusher.uploaded_bytes_total,
+        uploading: flusher
+            .uploading
+            .into_iter()
+            .take(SAMPLE_MAX)
+            .map(|upload| Uploading {
+                key: upload.key,
+                bytes_done: upload.sent_bytes,
+                bytes_total: upload.bytes,
+            })
+            .collect(),
+        passthrough: PassthroughState {
+            on: facts.passthrough.is_on(),
+            reason: facts.passthrough.reason(),
+        },
+        conflicts: Sample {
+            total: flusher.conflicts,
+            first: flusher
+                .conflict_list
+                .into_iter()
+                .take(SAMPLE_MAX)
+                .map(|conflict| format!("{} (kept as {})", conflict.key, conflict.kept_as))
+                .collect(),
+        },
+        hidden_keys: Sample {
+            total: hidden.len() as u64,
+            first: hidden.into_iter().take(SAMPLE_MAX).collect(),
+        },
+        last_error: flusher.last_error.map(|error| LastError {
+            when: error.when_secs,
+            key: Some(error.key).filter(|key| !key.is_empty()),
+            message: error.message,
+        }),
+        uptime_s: facts.started.elapsed().as_secs_f64(),
+        ..facts.status.clone()
+    })
+}

@@ -1,0 +1,193 @@
+//! `fused sync`: waits until everything under some paths is in the store.
+//!
+//! What is to be waited for is what is not in the store when the request comes: files written later
+//! are later syncs' business, or a busy directory would never be done. Their settling time is
+//! skipped. A file that a program has open is flushed as it is now.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use journal::{Ino, Unsynced};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::time::Instant;
+
+use super::protocol::{Done, Progress, Reply, Unflushed, WirePath};
+use super::server::{say, say_error};
+use crate::vfs::{Result, Vfs};
+
+/// Rows read from the journal at once.
+const PAGE: usize = 512;
+
+/// Files named in an answer.
+const NAMED_MAX: usize = 1000;
+
+/// A line at least this often, so that the client knows that we live.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// Looks no more often than this, however many files are flushed meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A file that is waited for.
+struct Waiting {
+    path: Vec<u8>,
+    bytes: u64,
+    row: Unsynced,
+}
+
+/// Answers one sync request.
+pub async fn answer(
+    writer: &mut OwnedWriteHalf,
+    vfs: &Vfs,
+    paths: Vec<WirePath>,
+    timeout_ms: Option<u64>,
+) -> io::Result<()> {
+    let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    let waiting = match unsynced_below(vfs, &paths).await {
+        Ok(waiting) => waiting,
+        Err(error) => return say_error(writer, error).await,
+    };
+    let files_total = waiting.len() as u64;
+    let bytes_total = waiting.values().map(|file| file.bytes).sum();
+    let left = match wait(writer, vfs, waiting, deadline).await? {
+        Ok(left) => left,
+        Err(error) => return say_error(writer, error).await,
+    };
+    let last_error = vfs.flusher().status().last_error;
+    let unflushed_total = left.len() as u64;
+    let mut unflushed = Vec::new();
+    for (ino, file) in left.into_iter().take(NAMED_MAX) {
+        let key = String::from_utf8_lossy(&file.path);
+        let reason = match &last_error {
+            Some(error) if error.key == key => error.message.clone(),
+            _ => format!("{} when the time was over", vfs.flusher().state(ino).await),
+        };
+        unflushed.push(Unflushed {
+            path: file.path.into(),
+            reason,
+        });
+    }
+    let done = Done {
+        unflushed,
+        unflushed_total,
+        files_total,
+        bytes_total,
+    };
+    say(writer, &Reply::Done(done)).await
+}
+
+/// Everything at or below one of `paths` that the store does not have yet.
+async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<BTreeMap<Ino, Waiting>> {
+    // What passthrough writers wrote so far is not in the journal yet.
+    vfs.settle_open().await?;
+    let mut waiting = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let rows = vfs.journal().unsynced(after, PAGE).await?;
+        for row in &rows {
+            let ino = row.ino;
+            let Some(path) = vfs.journal().path(ino).await? else {
+                continue;
+            };
+            let path = path.join(&b'/');
+            if !paths
+                .iter()
+                .any(|wanted| is_below(&path, wanted.as_bytes()))
+            {
+                continue;
+            }
+            let bytes = vfs
+                .journal()
+                .inode(ino)
+                .await?
+                .map_or(0, |inode| inode.size);
+            vfs.flusher().flush_now(ino);
+            waiting.insert(
+                ino,
+                Waiting {
+                    path,
+                    bytes,
+                    row: row.clone(),
+                },
+            );
+        }
+        match rows.last() {
+            Some(last) if rows.len() == PAGE => after = Some(last.ino),
+            _ => return Ok(waiting),
+        }
+    }
+}
+
+fn is_below(path: &[u8], wanted: &[u8]) -> bool {
+    match path.strip_prefix(wanted) {
+        Some(rest) => wanted.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
+        None => false,
+    }
+}
+
+/// Waits until nothing is left or the time is over; returns what is left.
+async fn wait(
+    writer: &mut OwnedWriteHalf,
+    vfs: &Vfs,
+    mut waiting: BTreeMap<Ino, Waiting>,
+    deadline: Option<Instant>,
+) -> io::Result<Result<BTreeMap<Ino, Waiting>>> {
+    let mut progress = vfs.flusher().subscribe();
+    let files_total = waiting.len() as u64;
+    let bytes_total = waiting.values().map(|file| file.bytes).sum();
+    loop {
+        progress.mark_unchanged();
+        if let Err(error) = drop_flushed(vfs, &mut waiting).await {
+            return Ok(Err(error));
+        }
+        let line = Progress {
+            files_left: waiting.len() as u64,
+            bytes_left: waiting.values().map(|file| file.bytes).sum(),
+            files_total,
+            bytes_total,
+        };
+        say(writer, &Reply::Progress(line)).await?;
+        if waiting.is_empty() {
+            return Ok(Ok(waiting));
+        }
+        let next = Instant::now() + SIGN_OF_LIFE;
+        let until = deadline.map_or(next, |deadline| deadline.min(next));
+        // An error only says that the flusher is gone; then the deadline ends this.
+        let _ = tokio::time::timeout_at(until, progress.changed()).await;
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(drop_flushed(vfs, &mut waiting).await.map(|()| waiting));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A file is done when its row is gone, or was made anew by a later change.
+async fn drop_flushed(vfs: &Vfs, waiting: &mut BTreeMap<Ino, Waiting>) -> Result<()> {
+    let inos: Vec<Ino> = waiting.keys().copied().collect();
+    for ino in inos {
+        let row = vfs.journal().unsynced_row(ino).await?;
+        let inode = vfs.journal().inode(ino).await?;
+        let flushed = match (&row, waiting.get(&ino), &inode) {
+            (Some(row), Some(file), Some(_)) => row.since > file.row.since,
+            _ => true,
+        };
+        if flushed {
+            waiting.remove(&ino);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_below_itself_and_its_parents_only() {
+        assert!(is_below(b"a/b", b""));
+        assert!(is_below(b"a/b", b"a"));
+        assert!(is_below(b"a/b", b"a/b"));
+        assert!(!is_below(b"a/bc", b"a/b"));
+        assert!(!is_below(b"a", b"a/b"));
+    }
+}

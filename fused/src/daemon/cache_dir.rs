@@ -1,0 +1,208 @@
+//! The cache directory: whose it is, and that one daemon at a time has it.
+//!
+//! ```text
+//! CACHE_DIR/            mode 0700, of the daemon's user
+//!   lock                flock(2)ed by the daemon; its text says by whom
+//!   identity.toml       format = 1, the store's URL, the node's number
+//!   journal/            the embedded journal
+//!   extents/            the bytes
+//!   torn/               what is left of versions that a power cut destroyed
+//!   fused.log.DATE      the log of a background mount
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use extents::ExtentStore;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::options::MountOptions;
+
+/// The layout above.
+const FORMAT: u32 = 1;
+
+/// Which store a cache directory belongs to, and which node it is in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    format: u32,
+    /// The store's URL in its canonical form.
+    pub store: String,
+    /// The node's number: random, 63 bits (TOML's integers are signed).
+    pub node: u64,
+}
+
+/// A cache directory that is ours until this is dropped.
+pub struct CacheDir {
+    path: PathBuf,
+    identity: Identity,
+    _lock: Flock<File>,
+}
+
+impl CacheDir {
+    /// Takes the cache directory of these options, made if there is none.
+    pub fn lock(options: &MountOptions) -> Result<Self, Error> {
+        let path = options.cache_dir.clone();
+        let problem = |error: io::Error| Error::CacheDir {
+            path: path.clone(),
+            problem: explain(&error),
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(problem)?;
+        let lock = lock_file(&path, options)?;
+        let store = remote::StoreUrl::parse(&options.url)?.to_string();
+        let identity = match read_identity(&path).map_err(problem)? {
+            Some(identity) => check_identity(&path, identity, store)?,
+            None => write_identity(&path, store).map_err(problem)?,
+        };
+        Ok(Self {
+            path,
+            identity,
+            _lock: lock,
+        })
+    }
+
+    /// Whose it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The folder of the embedded journal.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// The folder for what is left of torn files.
+    pub fn torn(&self) -> PathBuf {
+        self.path.join("torn")
+    }
+
+    /// Opens the extents.
+    pub fn open_extents(&self) -> Result<ExtentStore, Error> {
+        Ok(ExtentStore::open(
+            &self.path.join("extents"),
+            extents::Options::default(),
+        )?)
+    }
+}
+
+fn lock_file(path: &Path, options: &MountOptions) -> Result<Flock<File>, Error> {
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join("lock"));
+    let file = open.map_err(|error| Error::CacheDir {
+        path: path.to_path_buf(),
+        problem: explain(&error),
+    })?;
+    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut owner = String::new();
+            // Without its words the sentence is only less helpful.
+            let _ = file.read_to_string(&mut owner);
+            return Err(Error::InUse {
+                path: path.to_path_buf(),
+                owner: match owner.trim() {
+                    "" => "just starting".into(),
+                    owner => owner.into(),
+                },
+            });
+        }
+        Err((_, errno)) => {
+            return Err(Error::CacheDir {
+                path: path.to_path_buf(),
+                problem: format!("cannot be locked: {}", errno.desc()),
+            });
+        }
+    };
+    let owner = format!(
+        "process {}, {} at {}\n",
+        std::process::id(),
+        options.url,
+        options.mountpoint.display()
+    );
+    let noted = lock
+        .set_len(0)
+        .and_then(|()| lock.write_all(owner.as_bytes()));
+    noted.map_err(|error| Error::CacheDir {
+        path: path.to_path_buf(),
+        problem: explain(&error),
+    })?;
+    Ok(lock)
+}
+
+fn read_identity(path: &Path) -> io::Result<Option<Identity>> {
+    let text = match fs::read_to_string(path.join("identity.toml")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let identity = toml::from_str(&text).map_err(|error| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("identity.toml: {error}"),
+        )
+    })?;
+    Ok(Some(identity))
+}
+
+fn check_identity(path: &Path, identity: Identity, store: String) -> Result<Identity, Error> {
+    if identity.format > FORMAT {
+        return Err(Error::CacheDir {
+            path: path.to_path_buf(),
+            problem: format!(
+                "was written by a newer fused (format {}, this one knows {FORMAT}): use that one, \
+                 or choose another with -o cache_dir=DIR",
+                identity.format
+            ),
+        });
+    }
+    if identity.store != store {
+        return Err(Error::OtherStore {
+            path: path.to_path_buf(),
+            found: identity.store,
+            wanted: store,
+        });
+    }
+    Ok(identity)
+}
+
+/// Whole or not at all, also in a power cut: everything else in the directory depends on it.
+fn write_identity(path: &Path, store: String) -> io::Result<Identity> {
+    let identity = Identity {
+        format: FORMAT,
+        store,
+        node: rand::random::<u64>() >> 1,
+    };
+    let text = toml::to_string(&identity).map_err(io::Error::other)?;
+    let temporary = path.join("identity.toml.new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path.join("identity.toml"))?;
+    File::open(path)?.sync_all()?;
+    Ok(identity)
+}
+
+fn explain(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull => ": free some space, or choose another with -o cache_dir=DIR",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": the cache needs a writable local disk, choose another with -o cache_dir=DIR"
+        }
+        io::ErrorKind::PermissionDenied => ": choose one that you may write, with -o cache_dir=DIR",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}

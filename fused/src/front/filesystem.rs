@@ -1,0 +1,745 @@
+//! One method for each kernel request.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use extents::SeekTo;
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use journal::{Ino, Kind, NewInode, RenameMode, XattrMode};
+use nix::libc;
+
+use super::backing::Backings;
+use super::convert::{file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
+use super::{Front, errno, kernel};
+use crate::vfs::{Mode, OpenRequest, Opened, Result, SetAttributes, Vfs};
+
+/// Inode numbers are never reused, so every inode is the first of its number.
+const GENERATION: Generation = Generation(0);
+
+/// Answers one reply with a value or an errno.
+macro_rules! answer {
+    ($operation:literal, $reply:ident, $call:expr, |$value:pat_param| $ok:expr) => {
+        match $call {
+            Ok($value) => $ok,
+            Err(error) => $reply.error(errno($operation, &error)),
+        }
+    };
+}
+
+impl Front {
+    fn entry(
+        &self,
+        operation: &'static str,
+        reply: ReplyEntry,
+        call: impl Future<Output = Result<crate::vfs::Attributes>> + Send + 'static,
+    ) {
+        let ttl = self.vfs.ttl();
+        self.serve(async move {
+            match call.await {
+                Ok(attributes) => reply.entry(&ttl, &file_attr(&attributes), GENERATION),
+                Err(error) => reply.error(errno(operation, &error)),
+            }
+        });
+    }
+
+    fn empty(
+        &self,
+        operation: &'static str,
+        reply: ReplyEmpty,
+        call: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        self.serve(async move {
+            match call.await {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(operation, &error)),
+            }
+        });
+    }
+}
+
+/// A new inode of `kind` for the caller of `request`.
+fn new_inode(request: &Request, kind: Kind, mode: u32, rdev: u32) -> NewInode {
+    NewInode {
+        kind,
+        mode: mode & 0o7777,
+        uid: request.uid(),
+        gid: request.gid(),
+        rdev,
+        target: None,
+        writer: None,
+    }
+}
+
+/// Reopens a file in daemon mode, because the kernel did not take its extent file.
+async fn reopen(
+    vfs: &Vfs,
+    passthrough: &kernel::PassthroughState,
+    opened: Opened,
+    request: OpenRequest,
+    error: io::Error,
+) -> Result<Opened> {
+    tracing::warn!(%error, "the kernel takes no backing files; reads and writes go through the daemon");
+    passthrough.switch_off(format!("the kernel refused a backing file: {error}"));
+    vfs.disable_passthrough();
+    let ino = opened.file.ino;
+    vfs.release(opened.handle).await?;
+    let again = OpenRequest {
+        truncate: false,
+        ..request
+    };
+    vfs.open(ino, again).await
+}
+
+/// Closing a read-only open tells us nothing: the kernel need not wait for our answer.
+fn open_flags(request: OpenRequest) -> FopenFlags {
+    match request.writes {
+        true => FopenFlags::empty(),
+        false => FopenFlags::FOPEN_NOFLUSH,
+    }
+}
+
+async fn open(
+    vfs: Vfs,
+    backings: Arc<Backings>,
+    passthrough: Arc<kernel::PassthroughState>,
+    ino: Ino,
+    request: OpenRequest,
+    reply: ReplyOpen,
+) {
+    let mut opened = match vfs.open(ino, request).await {
+        Ok(opened) => opened,
+        Err(error) => return reply.error(errno("open", &error)),
+    };
+    if opened.file.mode == Mode::Passthrough {
+        let extents = opened.file.extents.clone();
+        match backings.attach(ino, opened.handle, || reply.open_backing(&*extents)) {
+            Ok(backing) => {
+                let handle = FileHandle(opened.handle);
+                return reply.opened_passthrough(handle, open_flags(request), &backing);
+            }
+            Err(error) => match reopen(&vfs, &passthrough, opened, request, error).await {
+                Ok(again) => opened = again,
+                Err(error) => return reply.error(errno("open", &error)),
+            },
+        }
+    }
+    reply.opened(FileHandle(opened.handle), open_flags(request));
+}
+
+impl Filesystem for Front {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = self.vfs.wants_passthrough();
+        kernel::negotiate(config, wanted.then_some(&*self.passthrough));
+        if !self.passthrough.is_on() {
+            self.vfs.disable_passthrough();
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        self.entry("lookup", reply, async move {
+            vfs.lookup(ino(parent), &name).await
+        });
+    }
+
+    fn getattr(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!(
+                "getattr",
+                reply,
+                vfs.attributes(ino(number)).await,
+                |attributes| { reply.attr(&vfs.ttl(), &file_attr(&attributes)) }
+            );
+        });
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let vfs = self.vfs.clone();
+        let set = SetAttributes {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(timestamp),
+            mtime: mtime.map(timestamp),
+        };
+        self.serve(async move {
+            let attributes = vfs.set_attributes(ino(number), set).await;
+            answer!("setattr", reply, attributes, |attributes| {
+                reply.attr(&vfs.ttl(), &file_attr(&attributes))
+            });
+        });
+    }
+
+    fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!(
+                "readlink",
+                reply,
+                vfs.read_link(ino(number)).await,
+                |target| { reply.data(&target) }
+            );
+        });
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = kind_of_mode(mode) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        let new = new_inode(request, kind, mode, rdev);
+        self.entry("mknod", reply, async move {
+            vfs.make(ino(parent), &name, new).await
+        });
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        let new = new_inode(request, Kind::Directory, mode, 0);
+        self.entry("mkdir", reply, async move {
+            vfs.make(ino(parent), &name, new).await
+        });
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        self.empty("unlink", reply, async move {
+            vfs.unlink(ino(parent), &name).await
+        });
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        self.empty("rmdir", reply, async move {
+            vfs.rmdir(ino(parent), &name).await
+        });
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        let new = NewInode {
+            target: Some(target.as_os_str().as_bytes().to_vec()),
+            ..new_inode(request, Kind::Symlink, 0o777, 0)
+        };
+        self.entry("symlink", reply, async move {
+            vfs.make(ino(parent), &name, new).await
+        });
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            flags if flags.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let vfs = self.vfs.clone();
+        let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        self.empty("rename", reply, async move {
+            vfs.rename((ino(parent), &name), (ino(new_parent), &new_name), mode)
+                .await
+        });
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let vfs = self.vfs.clone();
+        let name = new_name.as_bytes().to_vec();
+        self.entry("link", reply, async move {
+            vfs.link(ino(number), ino(new_parent), &name).await
+        });
+    }
+
+    fn open(&self, _request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.serve(open(
+            self.vfs.clone(),
+            self.backings.clone(),
+            self.passthrough.clone(),
+            ino(number),
+            open_request(flags),
+            reply,
+        ));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let vfs = self.vfs.clone();
+        let backings = self.backings.clone();
+        let passthrough = self.passthrough.clone();
+        let name = name.as_bytes().to_vec();
+        let new = new_inode(request, Kind::File, mode, 0);
+        let request = open_request(OpenFlags(flags));
+        self.serve(async move {
+            let created = vfs.create(ino(parent), &name, new, request).await;
+            let (attributes, mut opened) = match created {
+                Ok(created) => created,
+                Err(error) => return reply.error(errno("create", &error)),
+            };
+            let (ttl, attr) = (vfs.ttl(), file_attr(&attributes));
+            let flags = FopenFlags::empty();
+            if opened.file.mode == Mode::Passthrough {
+                let extents = opened.file.extents.clone();
+                let attached = backings.attach(attributes.ino, opened.handle, || {
+                    reply.open_backing(&*extents)
+                });
+                match attached {
+                    Ok(backing) => {
+                        let handle = FileHandle(opened.handle);
+                        return reply
+                            .created_passthrough(&ttl, &attr, GENERATION, handle, flags, &backing);
+                    }
+                    Err(error) => match reopen(&vfs, &passthrough, opened, request, error).await {
+                        Ok(again) => opened = again,
+                        Err(error) => return reply.error(errno("create", &error)),
+                    },
+                }
+            }
+            reply.created(&ttl, &attr, GENERATION, FileHandle(opened.handle), flags);
+        });
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!(
+                "read",
+                reply,
+                vfs.read(handle.0, offset, size as usize).await,
+                |data| { reply.data(&data) }
+            );
+        });
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // At most REQUEST_BYTES_MAX.
+        let len = data.len() as u32;
+        match self.vfs.write_resident(handle.0, offset, data) {
+            Some(written) => answer!("write", reply, written, |()| reply.written(len)),
+            None => {
+                let vfs = self.vfs.clone();
+                let data = data.to_vec();
+                self.serve(async move {
+                    answer!(
+                        "write",
+                        reply,
+                        vfs.write(handle.0, offset, &data).await,
+                        |()| { reply.written(len) }
+                    );
+                });
+            }
+        }
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let vfs = self.vfs.clone();
+        self.empty("close", reply, async move { vfs.flush(handle.0).await });
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.backings.detach(handle.0);
+        let vfs = self.vfs.clone();
+        self.empty("release", reply, async move { vfs.release(handle.0).await });
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let vfs = self.vfs.clone();
+        self.empty("fsync", reply, async move { vfs.fsync(handle.0).await });
+    }
+
+    fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!(
+                "opendir",
+                reply,
+                vfs.open_directory(ino(number)).await,
+                |handle| { reply.opened(FileHandle(handle), FopenFlags::empty()) }
+            );
+        });
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            let entries = vfs.read_directory(handle.0, offset, false).await;
+            answer!("readdir", reply, entries, |entries| {
+                for entry in entries {
+                    let name = OsStr::from_bytes(&entry.name);
+                    let number = INodeNo(entry.ino.0);
+                    if reply.add(number, entry.offset, file_type(entry.kind), name) {
+                        break;
+                    }
+                }
+                reply.ok()
+            });
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            let entries = vfs.read_directory(handle.0, offset, true).await;
+            answer!("readdirplus", reply, entries, |entries| {
+                for entry in entries {
+                    // Removed between the two reads: not an entry any more.
+                    let Some(attributes) = entry.attributes else {
+                        continue;
+                    };
+                    let name = OsStr::from_bytes(&entry.name);
+                    let attr = file_attr(&attributes);
+                    if reply.add(attr.ino, entry.offset, name, &vfs.ttl(), &attr, GENERATION) {
+                        break;
+                    }
+                }
+                reply.ok()
+            });
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.close_directory(handle.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        _handle: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let vfs = self.vfs.clone();
+        self.empty(
+            "fsyncdir",
+            reply,
+            async move { vfs.fsync_directory().await },
+        );
+    }
+
+    fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
+        /// Units of the figures, as ext4's.
+        const BLOCK_BYTES: u64 = 4096;
+        const NAME_BYTES_MAX: u32 = 255;
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!("statfs", reply, vfs.space().await, |space| {
+                let free = space.free_bytes / BLOCK_BYTES;
+                let inodes_free = u64::from(u32::MAX);
+                reply.statfs(
+                    space.total_bytes / BLOCK_BYTES,
+                    free,
+                    free,
+                    space.inodes + inodes_free,
+                    inodes_free,
+                    BLOCK_BYTES as u32,
+                    NAME_BYTES_MAX,
+                    BLOCK_BYTES as u32,
+                )
+            });
+        });
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            0 => XattrMode::Any,
+            libc::XATTR_CREATE => XattrMode::Create,
+            libc::XATTR_REPLACE => XattrMode::Replace,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let vfs = self.vfs.clone();
+        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        self.empty("setxattr", reply, async move {
+            vfs.set_xattr(ino(number), &name, &value, mode).await
+        });
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        self.serve(async move {
+            answer!(
+                "getxattr",
+                reply,
+                vfs.get_xattr(ino(number), &name).await,
+                |value| { sized(reply, &value, size) }
+            );
+        });
+    }
+
+    fn listxattr(&self, _request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!(
+                "listxattr",
+                reply,
+                vfs.list_xattr(ino(number)).await,
+                |names| {
+                    let mut list = Vec::new();
+                    for name in names {
+                        list.extend_from_slice(&name);
+                        list.push(0);
+                    }
+                    sized(reply, &list, size)
+                }
+            );
+        });
+    }
+
+    fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let vfs = self.vfs.clone();
+        let name = name.as_bytes().to_vec();
+        self.empty("removexattr", reply, async move {
+            vfs.remove_xattr(ino(number), &name).await
+        });
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let vfs = self.vfs.clone();
+        self.empty("fallocate", reply, async move {
+            vfs.allocate(handle.0, mode, offset, length).await
+        });
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let to = match whence {
+            libc::SEEK_DATA => SeekTo::Data,
+            libc::SEEK_HOLE => SeekTo::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        let vfs = self.vfs.clone();
+        self.serve(async move {
+            answer!(
+                "lseek",
+                reply,
+                vfs.seek(handle.0, offset, to).await,
+                |offset| {
+                    // File offsets are below 2^63 (loff_t).
+                    reply.offset(offset as i64)
+                }
+            );
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _number_in: INodeNo,
+        handle_in: FileHandle,
+        offset_in: u64,
+        _number_out: INodeNo,
+        handle_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let vfs = self.vfs.clone();
+        // The reply has 32 bits; programs go on after a short copy.
+        let len = len.min(1 << 30);
+        self.serve(async move {
+            let copied = vfs.copy_range((handle_in.0, offset_in), (handle_out.0, offset_out), len);
+            answer!("copy_file_range", reply, copied.await, |copied| {
+                reply.written(copied as u32)
+            });
+        });
+    }
+}
+
+/// getxattr(2) and listxattr(2) ask for the size first, with a size of 0.
+fn sized(reply: ReplyXattr, value: &[u8], size: u32) {
+    match size {
+        0 => reply.size(value.len() as u32),
+        size if value.len() > size as usize => reply.error(Errno::ERANGE),
+        _ => reply.data(value),
+    }
+}

@@ -1,0 +1,243 @@
+//! Bytes: read, write, truncate, allocate, copy, sync.
+//!
+//! In passthrough mode the kernel reads and writes by itself; what still comes here is fsync,
+//! truncation, fallocate, SEEK_DATA and copy_file_range, and they act on the same extent file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use extents::SeekTo;
+use journal::{EndWrite, Ino, Inode, Seal, SetAttr};
+use nix::errno::Errno;
+use nix::libc;
+
+use super::open_table::{Baseline, Handle, OpenFile, Slot};
+use super::{FsyncTarget, Result, Vfs, attributes, extent_id, now};
+
+impl Vfs {
+    fn handle(&self, handle: u64) -> Result<Handle> {
+        Ok(self.inner.opens.handle(handle).ok_or(Errno::EBADF)?)
+    }
+
+    /// Reads up to `len` bytes at `offset`; short at the end of the file.
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
+        let file = self.handle(handle)?.file;
+        self.fetch_range(&file, offset, len as u64).await?;
+        Ok(file.extents.read_hot(offset, len).await?)
+    }
+
+    /// Writes all of `data` at `offset`, if that needs nothing from the store; `None` if it does.
+    pub fn write_resident(&self, handle: u64, offset: u64, data: &[u8]) -> Option<Result<()>> {
+        let handle = match self.handle(handle) {
+            Ok(handle) => handle,
+            Err(error) => return Some(Err(error)),
+        };
+        if self.needs_fetch(&handle.file) {
+            return None;
+        }
+        Some(self.write_extents(&handle, offset, data))
+    }
+
+    /// Writes all of `data` at `offset`.
+    pub async fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<()> {
+        let handle = self.handle(handle)?;
+        self.fetch_whole(&handle.file).await?;
+        self.write_extents(&handle, offset, data)
+    }
+
+    fn write_extents(&self, handle: &Handle, offset: u64, data: &[u8]) -> Result<()> {
+        if !handle.writes {
+            return Err(Errno::EBADF.into());
+        }
+        handle.file.note_written();
+        Ok(handle.file.extents.write_at(offset, data)?)
+    }
+
+    /// truncate(2) and ftruncate(2).
+    pub async fn truncate(&self, ino: Ino, size: u64) -> Result<Inode> {
+        self.writable()?;
+        let slot = self.inner.opens.slot(ino);
+        let truncated = {
+            let _gate = slot.gate.lock().await;
+            self.truncate_gated(&slot, ino, size).await
+        };
+        self.inner.opens.put(ino, slot);
+        self.flusher().wake();
+        truncated
+    }
+
+    /// The journal first, then the extent file: a crash between the two leaves an extent file that
+    /// is cut to the journal's size when it is opened next.
+    pub(super) async fn truncate_gated(&self, slot: &Slot, ino: Ino, size: u64) -> Result<Inode> {
+        let open = slot.open_file();
+        if let Some(file) = &open {
+            self.settle_gated(file, false).await?;
+        }
+        let change = SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        };
+        let inode = self.journal().set_attr(ino, change, now()).await?;
+        match open {
+            Some(file) => {
+                {
+                    let mut source = file.source.write();
+                    source.valid = source.valid.min(size);
+                }
+                file.extents.truncate(size)?;
+                self.match_times(&file, &inode)?;
+            }
+            None => {
+                if let Some(extents) = self.extents().open_file(extent_id(&inode))? {
+                    extents.truncate(size)?;
+                }
+            }
+        }
+        Ok(inode)
+    }
+
+    /// Gives the extent file the journal's mtime, and takes the two as agreed.
+    pub(super) fn match_times(&self, file: &OpenFile, inode: &Inode) -> Result<()> {
+        let mtime = (inode.mtime.secs, inode.mtime.nanos);
+        file.extents.set_mtime(mtime)?;
+        file.settled(Baseline::new(&file.extents.stat()?, now()));
+        Ok(())
+    }
+
+    /// fsync(2): bytes, size and name survive a power cut once this returns.
+    pub async fn fsync(&self, handle: u64) -> Result<()> {
+        let file = self.handle(handle)?.file;
+        self.fsync_file(&file).await?;
+        if self.inner.config.fsync == FsyncTarget::Store {
+            self.flush_to_store(file.ino).await?;
+        }
+        Ok(())
+    }
+
+    async fn fsync_file(&self, file: &Arc<OpenFile>) -> Result<()> {
+        let before = file.extents.stat()?;
+        file.extents.sync_data().await?;
+        let slot = self.inner.opens.slot(file.ino);
+        let recorded = {
+            let _gate = slot.gate.lock().await;
+            self.record_synced(file, before).await
+        };
+        self.inner.opens.put(file.ino, slot);
+        recorded?;
+        Ok(self.journal().sync().await?)
+    }
+
+    /// Records what was on the disk when the sync began. Later writes differ from it, and are
+    /// settled by the next fsync or close.
+    async fn record_synced(&self, file: &OpenFile, stat: extents::Stat) -> Result<()> {
+        let end = EndWrite {
+            size: file.extents.stat()?.size,
+            mtime: attributes::timestamp(stat.mtime),
+            changed: file.changed(&stat),
+            close: false,
+            seal: Some(Seal::Synced),
+        };
+        if !file.has_writers() {
+            return Ok(());
+        }
+        let ctime = attributes::timestamp(stat.ctime);
+        self.journal()
+            .end_write(file.ino, self.inner.parts.node, end, ctime)
+            .await?;
+        file.settled(Baseline::new(&stat, now()));
+        Ok(())
+    }
+
+    /// Makes a closed file's bytes safe, before a rename lets them replace others.
+    pub(super) async fn sync_closed(&self, inode: &Inode) -> Result<()> {
+        if !inode.is_content_dirty() {
+            return Ok(());
+        }
+        if let Some(file) = self.inner.opens.get(inode.ino) {
+            return self.fsync_file(&file).await;
+        }
+        if let Some(extents) = self.extents().open_file(extent_id(inode))? {
+            extents.sync_data().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the present content of `ino` is an object in the store.
+    pub async fn flush_to_store(&self, ino: Ino) -> Result<()> {
+        if let Some(file) = self.inner.opens.get(ino) {
+            self.settle(&file).await?;
+        }
+        let inode = self.inode(ino).await?;
+        self.flusher().flush_now(ino);
+        self.flusher().wait_clean(ino, inode.content.epoch).await;
+        Ok(())
+    }
+
+    /// fsync(2) of a directory: the names in it survive a power cut.
+    pub async fn fsync_directory(&self) -> Result<()> {
+        Ok(self.journal().sync().await?)
+    }
+
+    /// fallocate(2), with the modes that the local file system has.
+    pub async fn allocate(&self, handle: u64, mode: i32, offset: u64, len: u64) -> Result<()> {
+        let handle = self.handle(handle)?;
+        if !handle.writes {
+            return Err(Errno::EBADF.into());
+        }
+        let file = &handle.file;
+        if mode & !libc::FALLOC_FL_KEEP_SIZE != 0 {
+            // These make holes that are zero: no byte of the file may come from the object then.
+            self.localize(file).await?;
+        } else {
+            // An unwritten extent counts as resident.
+            self.fetch_whole(file).await?;
+        }
+        file.note_written();
+        Ok(file.extents.allocate(mode, offset, len)?)
+    }
+
+    /// Brings every byte into the extent file and parts it from the object.
+    async fn localize(&self, file: &Arc<OpenFile>) -> Result<()> {
+        if file.source.read().valid == 0 {
+            return Ok(());
+        }
+        self.fetch_whole(file).await?;
+        file.extents.sync_data().await?;
+        let generation = file.extents.id().generation;
+        self.journal().localized(file.ino, generation).await?;
+        file.source.write().valid = 0;
+        Ok(())
+    }
+
+    /// SEEK_DATA and SEEK_HOLE. What is only in the store is data.
+    pub async fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
+        let file = self.handle(handle)?.file;
+        let size = file.extents.stat()?.size;
+        if offset >= size {
+            return Err(Errno::ENXIO.into());
+        }
+        if self.needs_fetch(&file) {
+            return Ok(match to {
+                SeekTo::Data => offset,
+                SeekTo::Hole => size,
+            });
+        }
+        Ok(file.extents.seek(offset, to)?.ok_or(Errno::ENXIO)?)
+    }
+
+    /// copy_file_range(2): in the kernel, by reflink where the local file system has it.
+    pub async fn copy_range(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u64> {
+        let source = self.handle(from.0)?.file;
+        let target = self.handle(to.0)?;
+        if !target.writes {
+            return Err(Errno::EBADF.into());
+        }
+        self.fetch_whole(&source).await?;
+        self.fetch_whole(&target.file).await?;
+        target.file.note_written();
+        let copied = source
+            .extents
+            .copy_range(from.1, &target.file.extents, to.1, len);
+        Ok(copied.await?)
+    }
+}

@@ -1,0 +1,173 @@
+//! Bytes that are only in the store.
+//!
+//! The first read of a file that is not wholly resident starts to fetch it whole, in parallel
+//! ranged reads, and waits only for its own blocks. A block is fetched once however many readers
+//! want it: the first fetches, the others wait for the same cell. Every request carries the etag
+//! that the file had at open, so one open never mixes two versions. Memory is bounded by a
+//! semaphore over all files; an error reaches every reader that needs the block, and the next read
+//! tries again.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{TryStreamExt, stream};
+use parking_lot::Mutex;
+use remote::{ETag, ObjectKey};
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::open_table::OpenFile;
+use super::{Error, Result, Vfs};
+
+/// One ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
+/// fill a 10 Gb/s link at 50 ms.
+const BLOCK_BYTES: u64 = 8 << 20;
+
+/// Ranged reads under way at once, over all files: their buffers are the memory bound (64 MiB).
+const BLOCKS_IN_FLIGHT_MAX: usize = 8;
+
+/// What all fetches share.
+pub struct Fetcher {
+    permits: Arc<Semaphore>,
+}
+
+impl Default for Fetcher {
+    fn default() -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(BLOCKS_IN_FLIGHT_MAX)),
+        }
+    }
+}
+
+/// A block's cell: initialised once it is in the extent file.
+type Cell = Arc<OnceCell<()>>;
+
+/// The progress of one open file's fetch.
+#[derive(Default)]
+pub struct FetchState {
+    blocks: Mutex<HashMap<u64, Cell>>,
+    whole_started: AtomicBool,
+    /// Every byte of `[0, valid)` is resident; stays true while the file is open, since an open
+    /// file is never evicted.
+    complete: AtomicBool,
+}
+
+impl Vfs {
+    /// Whether some byte of the file may be in the store only.
+    pub(super) fn needs_fetch(&self, file: &OpenFile) -> bool {
+        if file.source.read().valid == 0 || file.fetch.complete.load(Ordering::Acquire) {
+            return false;
+        }
+        let valid = file.source.read().valid;
+        let resident = file.extents.is_resident(valid);
+        if resident {
+            file.fetch.complete.store(true, Ordering::Release);
+        }
+        !resident
+    }
+
+    /// Makes `[offset, offset + len)` resident, and starts on the rest of the file.
+    pub(super) async fn fetch_range(
+        &self,
+        file: &Arc<OpenFile>,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        if !self.needs_fetch(file) {
+            return Ok(());
+        }
+        let valid = file.source.read().valid;
+        let end = offset.saturating_add(len).min(valid);
+        for block in blocks(offset..end) {
+            self.fetch_block(file, block).await?;
+        }
+        if !file.fetch.whole_started.swap(true, Ordering::AcqRel) {
+            let vfs = self.clone();
+            let file = file.clone();
+            tokio::spawn(async move {
+                if let Err(error) = vfs.fetch_whole(&file).await {
+                    tracing::warn!(ino = %file.ino, %error, "cannot fetch the file whole; reads fetch what they need");
+                    file.fetch.whole_started.store(false, Ordering::Release);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes the whole file resident.
+    pub(super) async fn fetch_whole(&self, file: &Arc<OpenFile>) -> Result<()> {
+        if !self.needs_fetch(file) {
+            return Ok(());
+        }
+        let valid = file.source.read().valid;
+        stream::iter(blocks(0..valid).map(Ok::<u64, Error>))
+            .try_for_each_concurrent(BLOCKS_IN_FLIGHT_MAX, |block| self.fetch_block(file, block))
+            .await?;
+        self.inner.space.grew();
+        Ok(())
+    }
+
+    async fn fetch_block(&self, file: &Arc<OpenFile>, block: u64) -> Result<()> {
+        let cell = file.fetch.blocks.lock().entry(block).or_default().clone();
+        cell.get_or_try_init(|| self.fill_block(file, block))
+            .await?;
+        Ok(())
+    }
+
+    async fn fill_block(&self, file: &OpenFile, block: u64) -> Result<()> {
+        let source = file.source.read().clone();
+        let Some(origin) = source.origin else {
+            return Ok(());
+        };
+        let start = block * BLOCK_BYTES;
+        let end = (start + BLOCK_BYTES).min(source.valid);
+        if start >= end {
+            return Ok(());
+        }
+        let missing = file.extents.missing(start..end, source.valid);
+        let key = ObjectKey::new(origin.key);
+        let etag = origin.etag.map(ETag);
+        let _permit = self.inner.fetcher.permits.acquire().await;
+        stream::iter(missing.into_iter().map(Ok::<Range<u64>, Error>))
+            .try_for_each_concurrent(2, |range| {
+                let key = &key;
+                let etag = etag.as_ref();
+                async move {
+                    // A hole may reach past the object's end by the granule's rounding.
+                    let range = range.start..range.end.min(source.valid);
+                    let bytes = self
+                        .remote()
+                        .get(key, range.clone(), etag)
+                        .await
+                        .map_err(|source| Error::remote(key, source))?;
+                    Ok(file.extents.fill(range.start, bytes).await?)
+                }
+            })
+            .await
+    }
+}
+
+fn blocks(range: Range<u64>) -> impl Iterator<Item = u64> {
+    let last = match range.is_empty() {
+        true => 0,
+        false => range.end.div_ceil(BLOCK_BYTES),
+    };
+    (range.start / BLOCK_BYTES)..last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_touches_each_of_its_blocks_once() {
+        assert_eq!(blocks(0..0).count(), 0);
+        assert_eq!(blocks(0..1).collect::<Vec<_>>(), [0]);
+        assert_eq!(blocks(0..BLOCK_BYTES).collect::<Vec<_>>(), [0]);
+        assert_eq!(
+            blocks(BLOCK_BYTES - 1..BLOCK_BYTES + 1).collect::<Vec<_>>(),
+            [0, 1]
+        );
+    }
+}

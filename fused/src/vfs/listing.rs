@@ -1,0 +1,484 @@
+//! Directories that the store knows and the journal has yet to learn.
+//!
+//! What a listing shows is imported into the journal as a cache with an age: clean inodes whose
+//! origin is the object. A complete listing of a directory is believed for `revalidate`; within
+//! that time every lookup, also of a name that does not exist, is answered by the journal alone.
+//! A directory made here is complete from the start.
+//!
+//! A lookup in a directory that is not believed lists its first page: usually that is all of it.
+//! In a larger directory a single name costs one HEAD and one list of one key instead, and the
+//! whole is listed when somebody reads the directory.
+//!
+//! While the store is away, what was complete once is still believed, with a line in the log; only
+//! a directory never seen is an error. Listing never touches what this node has changed: the
+//! journal's import skips dirty, moved and deleted names.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use journal::{Found, Ino, Inode, Kind, Listing, Seen, Timestamp};
+use parking_lot::Mutex;
+use remote::{ListPage, ListToken, ObjectKey, ObjectMeta, keys};
+use tokio::sync::OnceCell;
+
+use super::{Error, Result, Vfs, now};
+
+/// Keys asked for at once: the most that S3 gives.
+const PAGE_KEYS: usize = 1000;
+
+/// How long one listing request may take before the journal's knowledge has to do.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After a failed listing, the store is not asked for others for this long.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// HEAD requests under way at once for one `ls -l`.
+const HEADS_IN_FLIGHT_MAX: usize = 32;
+
+/// Hidden keys remembered for `fused status`.
+const HIDDEN_MAX: usize = 1000;
+
+/// Listings under way, each shared by all who wait for it.
+#[derive(Default)]
+pub struct Listings {
+    running: Mutex<HashMap<Ino, Arc<OnceCell<()>>>>,
+    away_until: Mutex<Option<Instant>>,
+    hidden: Mutex<BTreeSet<String>>,
+}
+
+impl Listings {
+    fn store_is_away(&self) -> bool {
+        self.away_until
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    fn note(&self, listed: &Result<()>) {
+        *self.away_until.lock() = match listed {
+            Err(Error::Remote { .. }) => Some(Instant::now() + AWAY),
+            _ => None,
+        };
+    }
+}
+
+impl Vfs {
+    /// Whether an entry is only a memory of what the store once showed.
+    pub(super) fn is_store_knowledge(&self, inode: &Inode) -> bool {
+        match inode.kind {
+            Kind::File => !inode.is_content_dirty() && inode.content.writer.is_none(),
+            Kind::Directory => inode.ino != Ino::ROOT,
+            _ => false,
+        }
+    }
+
+    /// Learns what the store has under `name` in `parent`, unless that is known well enough.
+    pub(super) async fn discover(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        let listing = self.journal().listing(parent).await?;
+        if self.is_fresh(listing.as_ref()) {
+            return Ok(());
+        }
+        let asked = match &listing {
+            // Known to be larger than a page: ask for the one name.
+            Some(listing) if !listing.complete => self.ask_one(parent, name).await,
+            _ => self.list_once(parent, false).await,
+        };
+        self.tolerate(listing.as_ref(), asked)?;
+        match self.journal().listing(parent).await? {
+            Some(listing) if !listing.complete && self.is_young(&listing) => {
+                let asked = self.ask_one(parent, name).await;
+                self.tolerate(Some(&listing), asked)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists a directory whole, unless that was done lately.
+    pub(super) async fn list_if_stale(&self, directory: Ino) -> Result<()> {
+        let listing = self.journal().listing(directory).await?;
+        if self.is_fresh(listing.as_ref()) {
+            return Ok(());
+        }
+        let listed = self.list_once(directory, true).await;
+        self.tolerate(listing.as_ref(), listed)
+    }
+
+    fn is_fresh(&self, listing: Option<&Listing>) -> bool {
+        listing.is_some_and(|listing| listing.complete && self.is_young(listing))
+    }
+
+    fn is_young(&self, listing: &Listing) -> bool {
+        let age_s = now().secs.saturating_sub(listing.at.secs);
+        age_s >= 0 && (age_s as u64) < self.inner.config.revalidate.as_secs()
+    }
+
+    /// What was known once has to do while the store is away.
+    fn tolerate(&self, known: Option<&Listing>, asked: Result<()>) -> Result<()> {
+        match asked {
+            Err(Error::Remote { key, source }) if known.is_some() => {
+                tracing::warn!(%key, %source, "cannot list; going on with what is known");
+                Ok(())
+            }
+            asked => asked,
+        }
+    }
+
+    /// One listing of a directory at a time; who comes meanwhile shares its result.
+    async fn list_once(&self, directory: Ino, whole: bool) -> Result<()> {
+        let listings = &self.inner.listings;
+        let cell = listings
+            .running
+            .lock()
+            .entry(directory)
+            .or_default()
+            .clone();
+        let listed = match cell.get() {
+            Some(()) => Ok(()),
+            None => cell
+                .get_or_try_init(|| self.list(directory, whole))
+                .await
+                .map(|&()| ()),
+        };
+        let mut running = listings.running.lock();
+        if running
+            .get(&directory)
+            .is_some_and(|running| Arc::ptr_eq(running, &cell))
+        {
+            running.remove(&directory);
+        }
+        listed
+    }
+
+    async fn list(&self, directory: Ino, whole: bool) -> Result<()> {
+        let Some(path) = self.journal().path(directory).await? else {
+            return Ok(());
+        };
+        let prefix = directory_key(&path);
+        if self.inner.listings.store_is_away() {
+            return Err(away(&prefix));
+        }
+        let listed = self.list_pages(directory, &prefix, whole).await;
+        self.inner.listings.note(&listed);
+        listed
+    }
+
+    async fn list_pages(&self, directory: Ino, prefix: &ObjectKey, whole: bool) -> Result<()> {
+        let started = now();
+        let hasher = RandomState::new();
+        let mut seen = HashSet::new();
+        let mut after = None;
+        loop {
+            let page = self.list_page(prefix, after.take()).await?;
+            for key in &page.hidden {
+                self.hide(key, "its key can't be a file name");
+            }
+            after = page.next.clone();
+            let found = self.found(prefix, page);
+            seen.extend(found.iter().map(|found| hasher.hash_one(&found.name)));
+            self.journal().import(directory, &found, started).await?;
+            let complete = after.is_none();
+            if complete {
+                self.forget_missing(directory, |name| seen.contains(&hasher.hash_one(name)))
+                    .await?;
+            }
+            if complete || !whole {
+                let listing = Listing {
+                    at: started,
+                    complete,
+                };
+                self.journal().set_listing(directory, listing).await?;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn list_page(&self, prefix: &ObjectKey, after: Option<ListToken>) -> Result<ListPage> {
+        let page = self.remote().list_page(prefix, after.as_ref(), PAGE_KEYS);
+        match tokio::time::timeout(LIST_TIMEOUT, page).await {
+            Ok(page) => page.map_err(|source| Error::remote(prefix, source)),
+            Err(_) => Err(away(prefix)),
+        }
+    }
+
+    /// A page as the journal takes it. Where a bucket holds both `a` and `a/b`, the directory wins.
+    fn found(&self, prefix: &ObjectKey, page: ListPage) -> Vec<Found> {
+        let config = &self.inner.config;
+        let at = now();
+        let mut directories = HashSet::new();
+        let mut found = Vec::with_capacity(page.files.len() + page.directories.len());
+        for name in page.directories {
+            let Some(decoded) = keys::decode_name(&name) else {
+                continue;
+            };
+            directories.insert(decoded.clone());
+            found.push(Found {
+                name: decoded,
+                kind: Kind::Directory,
+                key: prefix.child(&name).to_directory().to_string(),
+                etag: None,
+                size: 0,
+                mtime: at,
+                mode: Some(0o777 & !config.umask),
+                uid: Some(config.uid),
+                gid: Some(config.gid),
+            });
+        }
+        for object in page.files {
+            let Some(decoded) = keys::decode_name(object.key.name()) else {
+                continue;
+            };
+            if directories.contains(&decoded) {
+                self.hide(object.key.as_str(), "a directory has its name");
+                continue;
+            }
+            found.push(Found {
+                name: decoded,
+                kind: Kind::File,
+                key: object.key.to_string(),
+                etag: object.etag.map(|etag| etag.0),
+                size: object.size,
+                mtime: match object.posix.mtime_ns {
+                    Some(ns) => Timestamp::from_nanos(ns),
+                    None => Timestamp::from(object.modified),
+                },
+                mode: object.posix.mode.map(|mode| mode & 0o7777),
+                uid: object.posix.uid,
+                gid: object.posix.gid,
+            });
+        }
+        found
+    }
+
+    /// Reports an object that is in the bucket and can't be shown.
+    fn hide(&self, key: &str, why: &str) {
+        let mut hidden = self.inner.listings.hidden.lock();
+        if hidden.len() < HIDDEN_MAX && hidden.insert(key.to_string()) {
+            tracing::warn!(?key, why, "an object of the bucket is not shown");
+        }
+    }
+
+    /// Keys of the bucket that can't be shown as files.
+    pub fn hidden_keys(&self) -> BTreeSet<String> {
+        self.inner.listings.hidden.lock().clone()
+    }
+
+    /// Whether the store did not answer a moment ago.
+    pub fn store_is_away(&self) -> bool {
+        self.inner.listings.store_is_away()
+    }
+
+    /// Learns the root directory.
+    pub async fn list_root(&self) -> Result<()> {
+        self.list_once(Ino::ROOT, false).await
+    }
+
+    /// Lists a directory and all below it that are not known well, before it is renamed: what was
+    /// never listed would stay behind.
+    pub(super) async fn list_tree(&self, directory: Ino) -> Result<()> {
+        let mut pending = vec![directory];
+        while let Some(directory) = pending.pop() {
+            self.list_if_stale(directory).await?;
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let entries = self
+                    .journal()
+                    .read_dir(directory, after.as_deref(), PAGE_KEYS)
+                    .await?;
+                let directories = entries
+                    .iter()
+                    .filter(|entry| entry.kind == Kind::Directory)
+                    .map(|entry| entry.ino);
+                pending.extend(directories);
+                match entries.into_iter().last() {
+                    Some(last) => after = Some(last.name),
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops cached entries that a complete listing did not show.
+    async fn forget_missing(
+        &self,
+        directory: Ino,
+        seen: impl Fn(&[u8]) -> bool + Send + Sync,
+    ) -> Result<()> {
+        let gone = self.journal().forget_missing(directory, &seen).await?;
+        for (name, inode) in gone {
+            self.inner.parts.invalidate.entry(directory, &name);
+            self.inner.reaper.remove_extents(super::extent_id(&inode));
+        }
+        Ok(())
+    }
+
+    /// Asks the store for one name: a file by HEAD, a directory by whether anything is below.
+    async fn ask_one(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        let Some(mut path) = self.journal().path(parent).await? else {
+            return Ok(());
+        };
+        let prefix = directory_key(&path);
+        path.push(name.to_vec());
+        let key = keys::encode(&path);
+        if self.inner.listings.store_is_away() {
+            return Err(away(&key));
+        }
+        let directory = directory_key(&path);
+        let asked = async {
+            let below = self.remote().exists_below(&directory).await;
+            let below = below.map_err(|source| Error::remote(&directory, source))?;
+            let object = match below {
+                true => None,
+                false => self
+                    .remote()
+                    .head(&key)
+                    .await
+                    .map_err(|source| Error::remote(&key, source))?,
+            };
+            let page = ListPage {
+                files: object.into_iter().collect(),
+                directories: below.then(|| key.name().to_string()).into_iter().collect(),
+                ..ListPage::default()
+            };
+            let found = self.found(&prefix, page);
+            self.journal().import(parent, &found, now()).await?;
+            Ok(())
+        };
+        let asked = match tokio::time::timeout(LIST_TIMEOUT, asked).await {
+            Ok(asked) => asked,
+            Err(_) => Err(away(&key)),
+        };
+        self.inner.listings.note(&asked);
+        asked
+    }
+
+    /// Reads the metadata of an object that was only listed so far (mode, owner and times are not
+    /// in a listing).
+    pub(super) async fn learn(&self, inode: Inode) -> Result<Inode> {
+        if !self.is_unlearned(&inode) {
+            return Ok(inode);
+        }
+        let Some(origin) = inode.content.origin.clone() else {
+            return Ok(inode);
+        };
+        match self.head(&origin.key).await {
+            Ok(Some(object)) => self.refreshed(inode, object).await,
+            Ok(None) => Ok(inode),
+            Err(error) => {
+                tracing::warn!(key = %origin.key, %error, "cannot read an object's attributes; showing what the listing had");
+                Ok(inode)
+            }
+        }
+    }
+
+    /// [`Self::learn`] for the entries of one directory page, in parallel.
+    pub(super) async fn learn_all(&self, inodes: Vec<Option<Inode>>) -> Result<Vec<Option<Inode>>> {
+        if !inodes
+            .iter()
+            .flatten()
+            .any(|inode| self.is_unlearned(inode))
+        {
+            return Ok(inodes);
+        }
+        let learned: Vec<Result<Option<Inode>>> = stream::iter(inodes)
+            .map(async |inode| match inode {
+                Some(inode) => self.learn(inode).await.map(Some),
+                None => Ok(None),
+            })
+            .buffered(HEADS_IN_FLIGHT_MAX)
+            .collect()
+            .await;
+        learned.into_iter().collect()
+    }
+
+    fn is_unlearned(&self, inode: &Inode) -> bool {
+        inode.kind == Kind::File
+            && !inode.content.learned
+            && inode.content.origin.is_some()
+            && self.is_store_knowledge(inode)
+            && self.inner.parts.attributes_on_objects
+            && !self.inner.listings.store_is_away()
+    }
+
+    /// Asks, before an open, whether a clean file's object is still the one that is known.
+    pub(super) async fn revalidate(&self, inode: Inode) -> Result<Inode> {
+        let Some(origin) = &inode.content.origin else {
+            return Ok(inode);
+        };
+        if !self.is_store_knowledge(&inode) || self.inner.listings.store_is_away() {
+            return Ok(inode);
+        }
+        let age_s = now().secs.saturating_sub(origin.checked.secs);
+        if (0..self.inner.config.revalidate.as_secs() as i64).contains(&age_s) {
+            return Ok(inode);
+        }
+        let key = origin.key.clone();
+        match self.head(&key).await {
+            Ok(Some(object)) => self.refreshed(inode, object).await,
+            Ok(None) => {
+                // Gone, or replaced by a directory: the next listing forgets the name.
+                self.inner.parts.invalidate.inode(inode.ino);
+                Err(nix::errno::Errno::ENOENT.into())
+            }
+            Err(error) => {
+                tracing::warn!(%key, %error, "cannot ask for the object's version; going on with the known one");
+                Ok(inode)
+            }
+        }
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        let key = ObjectKey::new(key);
+        let head = tokio::time::timeout(LIST_TIMEOUT, self.remote().head(&key)).await;
+        let head = match head {
+            Ok(head) => head.map_err(|source| Error::remote(&key, source)),
+            Err(_) => Err(away(&key)),
+        };
+        if let Err(Error::Remote { source, .. }) = &head
+            && source.is_retryable()
+        {
+            *self.inner.listings.away_until.lock() = Some(Instant::now() + AWAY);
+        }
+        head
+    }
+
+    async fn refreshed(&self, inode: Inode, object: ObjectMeta) -> Result<Inode> {
+        let before = super::extent_id(&inode);
+        let seen = Seen::Object {
+            etag: object.etag.map(|etag| etag.0),
+            size: object.size,
+            mtime: match object.posix.mtime_ns {
+                Some(ns) => Timestamp::from_nanos(ns),
+                None => Timestamp::from(object.modified),
+            },
+            mode: object.posix.mode.map(|mode| mode & 0o7777),
+            uid: object.posix.uid,
+            gid: object.posix.gid,
+        };
+        let inode = self.journal().refresh(inode.ino, &seen, now()).await?;
+        if super::extent_id(&inode) != before {
+            self.inner.parts.invalidate.inode(inode.ino);
+            self.inner.reaper.remove_extents(before);
+        }
+        Ok(inode)
+    }
+}
+
+/// The key below which the entries of a directory are; empty for the root.
+fn directory_key(path: &[Vec<u8>]) -> ObjectKey {
+    match path.is_empty() {
+        true => ObjectKey::new(""),
+        false => keys::encode(path).to_directory(),
+    }
+}
+
+fn away(key: &ObjectKey) -> Error {
+    let source = remote::Error::Unreachable {
+        op: "ask for",
+        key: key.to_string(),
+        detail: "no answer in time, or none a moment ago".into(),
+    };
+    Error::remote(key, source)
+}

@@ -1,0 +1,93 @@
+//! stat, chmod, chown, utimens.
+
+use journal::{Ino, Inode, SetAttr, Timestamp};
+
+use super::{Attributes, Result, Vfs, now};
+
+/// The changes that one setattr asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttributes {
+    /// Permission bits (07777).
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<Timestamp>,
+    /// Modification time.
+    pub mtime: Option<Timestamp>,
+}
+
+impl Vfs {
+    /// stat(2).
+    pub async fn attributes(&self, ino: Ino) -> Result<Attributes> {
+        let inode = self.inode(ino).await?;
+        self.attributes_of(&inode)
+    }
+
+    /// The attributes of an inode just read: from its extent file while somebody writes it.
+    pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
+        match self.inner.opens.get(inode.ino) {
+            Some(file) if file.has_writers() => {
+                Ok(Attributes::of_open(inode, &file.extents.stat()?))
+            }
+            _ => Ok(Attributes::of(inode)),
+        }
+    }
+
+    /// chmod(2), chown(2), truncate(2), utimensat(2), in one call as the kernel sends them.
+    pub async fn set_attributes(&self, ino: Ino, set: SetAttributes) -> Result<Attributes> {
+        self.writable()?;
+        if let Some(size) = set.size {
+            self.truncate(ino, size).await?;
+        }
+        let change = SetAttr {
+            mode: set.mode,
+            uid: set.uid,
+            gid: set.gid,
+            size: None,
+            atime: set.atime,
+            mtime: set.mtime,
+            ..SetAttr::default()
+        };
+        if set.mode.is_some()
+            || set.uid.is_some()
+            || set.gid.is_some()
+            || set.atime.is_some()
+            || set.mtime.is_some()
+        {
+            let slot = self.inner.opens.slot(ino);
+            let changed = {
+                let _gate = slot.gate.lock().await;
+                self.change_gated(&slot, ino, change).await
+            };
+            self.inner.opens.put(ino, slot);
+            changed?;
+            self.flusher().wake();
+        }
+        self.attributes(ino).await
+    }
+
+    /// What was written so far is recorded before a program sets the times by hand: the writes
+    /// must count as a change, and the times must stay as set (cp -p sets them before it closes).
+    async fn change_gated(
+        &self,
+        slot: &super::open_table::Slot,
+        ino: Ino,
+        change: SetAttr,
+    ) -> Result<Inode> {
+        let written = slot.open_file().filter(|file| file.has_writers());
+        if let (Some(file), Some(_)) = (&written, change.mtime) {
+            self.settle_gated(file, false).await?;
+        }
+        let sets_mtime = change.mtime.is_some();
+        let inode = self.journal().set_attr(ino, change, now()).await?;
+        if let (Some(file), true) = (&written, sets_mtime) {
+            self.match_times(file, &inode)?;
+        }
+        Ok(inode)
+    }
+}

@@ -1,0 +1,214 @@
+//! What the file system *means*: every call of a program as a method, without a FUSE type.
+//!
+//! The FUSE front translates kernel requests into these calls; tests, and later an S3 gateway or
+//! a peer service, make the same ones. A call works on inode numbers, names as bytes and open
+//! handles, and answers with plain values or an [`Error`] that carries its errno.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `tree` | names: lookup, create, link, unlink, rename |
+//! | `listing` | directories that the store knows and the journal has yet to learn |
+//! | `directories` | opendir, readdir |
+//! | `open_table`, `open` | open files, their mode, close |
+//! | `data`, `fetch` | read, write, truncate, fsync; bytes that are only in the store |
+//! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes |
+//! | `space` | statfs, the cache budget, eviction, holding writers back |
+//! | `recovery`, `reaper` | what a crash left behind; what unlink left behind |
+//!
+//! The kernel checks permissions (`default_permissions`) before it asks.
+
+mod attributes;
+mod data;
+mod directories;
+mod error;
+mod fetch;
+mod listing;
+mod metadata;
+mod open;
+mod open_table;
+mod reaper;
+mod recovery;
+mod space;
+mod tree;
+mod xattrs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use extents::{ExtentId, ExtentStore};
+use flusher::Flusher;
+use journal::{Ino, Inode, Journal, NodeId, Timestamp};
+use remote::Remote;
+
+pub use attributes::Attributes;
+pub use directories::DirectoryEntry;
+pub use error::{Error, Result};
+pub use metadata::SetAttributes;
+pub use open::{OpenRequest, Opened};
+pub use open_table::Mode;
+pub use recovery::Recovered;
+pub use space::Space;
+
+/// When fsync(2) returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsyncTarget {
+    /// When bytes, size and name survive a power cut of this machine.
+    Local,
+    /// When the object is in the store.
+    Store,
+}
+
+/// How a file system is to behave; see the mount options of the same names.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// When fsync(2) returns.
+    pub fsync: FsyncTarget,
+    /// How long what the store said is believed. Zero: every open asks.
+    pub revalidate: Duration,
+    /// Owner of objects that carry none.
+    pub uid: u32,
+    /// Group of objects that carry none.
+    pub gid: u32,
+    /// Mode bits taken from objects that carry none (from 0666 and 0777).
+    pub umask: u32,
+    /// Nothing may be changed.
+    pub read_only: bool,
+    /// Bytes that the extents may occupy.
+    pub cache_bytes_max: u64,
+    /// How long a writer is held back while the cache is full of dirty data, before ENOSPC.
+    pub dirty_wait: Duration,
+    /// Whether the kernel may be given extent files (passthrough).
+    pub passthrough: bool,
+}
+
+/// Tells the kernel to forget what it cached. Implementations must not wait for the kernel.
+pub trait Invalidate: Send + Sync {
+    /// The attributes and pages of an inode.
+    fn inode(&self, ino: Ino);
+    /// The name in a directory.
+    fn entry(&self, parent: Ino, name: &[u8]);
+}
+
+/// The rooms that a file system is built from.
+pub struct Parts {
+    /// Metadata.
+    pub journal: Journal,
+    /// Local bytes.
+    pub extents: ExtentStore,
+    /// The object store.
+    pub remote: Remote,
+    /// Whether objects carry mode, owner and times.
+    pub attributes_on_objects: bool,
+    /// Makes the store agree with the journal.
+    pub flusher: Flusher,
+    /// This daemon.
+    pub node: NodeId,
+    /// Kernel caches.
+    pub invalidate: Arc<dyn Invalidate>,
+}
+
+/// A file system. Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Vfs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    parts: Parts,
+    opens: open_table::OpenTable,
+    directories: directories::DirectoryTable,
+    listings: listing::Listings,
+    fetcher: fetch::Fetcher,
+    reaper: reaper::Reaper,
+    space: space::Ledger,
+    passthrough: std::sync::atomic::AtomicBool,
+}
+
+impl Vfs {
+    /// Puts a file system together. Its background work (reaping, eviction) runs on the current
+    /// tokio runtime until the last clone is gone.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let vfs = Self {
+            inner: Arc::new(Inner {
+                passthrough: config.passthrough.into(),
+                space: space::Ledger::default(),
+                config,
+                parts,
+                opens: open_table::OpenTable::default(),
+                directories: directories::DirectoryTable::default(),
+                listings: listing::Listings::default(),
+                fetcher: fetch::Fetcher::default(),
+                reaper: reaper::Reaper::default(),
+            }),
+        };
+        reaper::spawn(&vfs.inner);
+        space::spawn_evictor(&vfs.inner);
+        vfs
+    }
+
+    /// The journal below.
+    pub fn journal(&self) -> &Journal {
+        &self.inner.parts.journal
+    }
+
+    /// The flusher below.
+    pub fn flusher(&self) -> &Flusher {
+        &self.inner.parts.flusher
+    }
+
+    /// How long the kernel may believe names and attributes.
+    pub fn ttl(&self) -> Duration {
+        self.inner.config.revalidate
+    }
+
+    /// Whether the kernel is to use extent files by itself where it can.
+    pub fn wants_passthrough(&self) -> bool {
+        self.inner.config.passthrough
+    }
+
+    /// Bytes that the cache may occupy.
+    pub fn cache_budget(&self) -> u64 {
+        self.inner.config.cache_bytes_max
+    }
+
+    /// The kernel refused a backing file: from now on every new open goes through the daemon.
+    pub fn disable_passthrough(&self) {
+        self.inner
+            .passthrough
+            .store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn extents(&self) -> &ExtentStore {
+        &self.inner.parts.extents
+    }
+
+    fn remote(&self) -> &Remote {
+        &self.inner.parts.remote
+    }
+
+    /// The inode, or ESTALE: the kernel asks only for what it was told of.
+    async fn inode(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.journal().inode(ino).await?;
+        inode.ok_or(Error::Posix(nix::errno::Errno::ESTALE))
+    }
+
+    fn writable(&self) -> Result<()> {
+        match self.inner.config.read_only {
+            true => Err(nix::errno::Errno::EROFS.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The extent file that holds an inode's present content.
+fn extent_id(inode: &Inode) -> ExtentId {
+    ExtentId {
+        ino: inode.ino.0,
+        generation: inode.content.generation,
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}

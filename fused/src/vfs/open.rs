@@ -1,0 +1,341 @@
+//! Opening and closing regular files.
+//!
+//! The first open decides the mode: passthrough when the kernel can use the extent file alone
+//! (every byte resident, no setuid or setgid bit), the daemon otherwise. Opening for writing marks
+//! the inode as being written in the journal, so that a crash finds it; the last close of a writer
+//! records what became of it in one transaction, and wakes the flusher.
+
+use std::sync::Arc;
+
+use journal::{EndWrite, Ino, Inode, Kind, NewInode, Seal};
+use nix::errno::Errno;
+
+use super::open_table::{Baseline, Mode, OpenFile, Slot};
+use super::{Attributes, Error, Result, Vfs, attributes, extent_id, now};
+
+/// The flags of open(2) that matter here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenRequest {
+    /// O_WRONLY or O_RDWR.
+    pub writes: bool,
+    /// O_TRUNC.
+    pub truncate: bool,
+}
+
+/// An open file, as the front needs it.
+pub struct Opened {
+    /// Names this open in later calls.
+    pub handle: u64,
+    /// The extent file and who uses it.
+    pub file: Arc<OpenFile>,
+}
+
+/// setuid and setgid: the kernel must be able to drop them at a write, so no passthrough.
+const SET_ID_BITS: u32 = 0o6000;
+
+impl Vfs {
+    /// open(2) of an existing regular file.
+    pub async fn open(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
+        if request.writes || request.truncate {
+            self.writable()?;
+            self.wait_for_space().await?;
+        }
+        let slot = self.inner.opens.slot(ino);
+        let opened = {
+            let _gate = slot.gate.lock().await;
+            self.open_gated(&slot, ino, request).await
+        };
+        self.inner.opens.put(ino, slot);
+        opened
+    }
+
+    async fn open_gated(&self, slot: &Slot, ino: Ino, request: OpenRequest) -> Result<Opened> {
+        if let Some(file) = slot.open_file() {
+            return self.open_again(slot, file, request).await;
+        }
+        let mut inode = self.inode(ino).await?;
+        match inode.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(Errno::EISDIR.into()),
+            _ => return Err(Errno::EINVAL.into()),
+        }
+        if !request.truncate {
+            inode = self.revalidate(inode).await?;
+        }
+        let before = extent_id(&inode);
+        if request.writes || request.truncate {
+            inode = self
+                .journal()
+                .begin_write(ino, self.inner.parts.node, request.truncate, now())
+                .await?;
+        }
+        let file = self.prepare(&inode).inspect_err(|error| {
+            tracing::error!(%ino, %error, "cannot open the extent file");
+        });
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                self.abandon_write(ino, request.writes || request.truncate)
+                    .await;
+                return Err(error);
+            }
+        };
+        if before != extent_id(&inode) {
+            self.inner.reaper.remove_extents(before);
+        }
+        let handle = self.inner.opens.opened(slot, file.clone(), request.writes);
+        if request.truncate && !request.writes {
+            // O_RDONLY|O_TRUNC truncates, and nobody will close a writer.
+            self.settle_gated(&file, true).await?;
+        }
+        Ok(Opened { handle, file })
+    }
+
+    /// A further open of an inode that is open: same mode, same extent file.
+    async fn open_again(
+        &self,
+        slot: &Slot,
+        file: Arc<OpenFile>,
+        request: OpenRequest,
+    ) -> Result<Opened> {
+        let ino = file.ino;
+        if request.writes && !file.has_writers() {
+            self.journal()
+                .begin_write(ino, self.inner.parts.node, false, now())
+                .await?;
+        }
+        if request.truncate
+            && let Err(error) = self.truncate_gated(slot, ino, 0).await
+        {
+            let first_writer = request.writes && !file.has_writers();
+            self.abandon_write(ino, first_writer).await;
+            return Err(error);
+        }
+        let handle = self.inner.opens.opened(slot, file.clone(), request.writes);
+        Ok(Opened { handle, file })
+    }
+
+    /// The extent file and mode for the first open of `inode`.
+    fn prepare(&self, inode: &Inode) -> Result<Arc<OpenFile>> {
+        let extents = self.extents().open_or_create(extent_id(inode))?;
+        let mut stat = extents.stat()?;
+        if stat.size != inode.size {
+            // A truncation that a crash interrupted, or a file that is only in the store so far.
+            extents.truncate(inode.size)?;
+            stat = extents.stat()?;
+        }
+        let passthrough = self.may_pass_through(inode) && extents.is_resident(inode.content.valid);
+        let mode = match passthrough {
+            true => Mode::Passthrough,
+            false => Mode::Daemon,
+        };
+        let baseline = Baseline::new(&stat, now());
+        Ok(Arc::new(OpenFile::new(inode, mode, extents, baseline)))
+    }
+
+    fn may_pass_through(&self, inode: &Inode) -> bool {
+        self.inner
+            .passthrough
+            .load(std::sync::atomic::Ordering::Relaxed)
+            && inode.mode & SET_ID_BITS == 0
+    }
+
+    /// creat(2): makes the file and opens it.
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: NewInode,
+        request: OpenRequest,
+    ) -> Result<(Attributes, Opened)> {
+        self.writable()?;
+        self.wait_for_space().await?;
+        self.check_name(parent, name).await?;
+        let new = NewInode {
+            writer: Some(self.inner.parts.node),
+            ..new
+        };
+        let inode = self.journal().create(parent, name, new, now()).await?;
+        let slot = self.inner.opens.slot(inode.ino);
+        let created = {
+            let _gate = slot.gate.lock().await;
+            self.create_gated(&slot, &inode, request).await
+        };
+        self.inner.opens.put(inode.ino, slot);
+        match created {
+            Ok(opened) => Ok((Attributes::of(&inode), opened)),
+            Err(error) => {
+                // The name must not stay behind: the caller was told that nothing was made.
+                if let Err(undo) = self.journal().unlink(parent, name, now()).await {
+                    tracing::error!(ino = %inode.ino, %undo, "cannot take back a failed create");
+                }
+                self.inner.reaper.orphan(inode.ino);
+                Err(error)
+            }
+        }
+    }
+
+    async fn create_gated(
+        &self,
+        slot: &Slot,
+        inode: &Inode,
+        request: OpenRequest,
+    ) -> Result<Opened> {
+        if slot.open_file().is_some() || self.extents().open_file(extent_id(inode))?.is_some() {
+            // Somebody found the new name and was faster.
+            let writes = OpenRequest {
+                writes: true,
+                ..request
+            };
+            return self.open_gated(slot, inode.ino, writes).await;
+        }
+        let extents = self.extents().create(extent_id(inode))?;
+        let stat = extents.stat()?;
+        let mode = match self.may_pass_through(inode) {
+            true => Mode::Passthrough,
+            false => Mode::Daemon,
+        };
+        let baseline = Baseline::created(&stat);
+        let file = Arc::new(OpenFile::new(inode, mode, extents, baseline));
+        // Even O_RDONLY|O_CREAT counts as a writer: its close ends the write that `create` began.
+        let handle = self.inner.opens.opened(slot, file.clone(), true);
+        Ok(Opened { handle, file })
+    }
+
+    /// close(2) of one descriptor: what was written is recorded, and survives a crash of the
+    /// daemon. The last word is at [`Vfs::release`].
+    pub async fn flush(&self, handle: u64) -> Result<()> {
+        let handle = self.inner.opens.handle(handle).ok_or(Errno::EBADF)?;
+        match handle.writes {
+            true => self.settle(&handle.file).await,
+            false => Ok(()),
+        }
+    }
+
+    /// The last descriptor of an open is gone.
+    pub async fn release(&self, handle: u64) -> Result<()> {
+        let ino = self
+            .inner
+            .opens
+            .handle(handle)
+            .map(|handle| handle.file.ino)
+            .ok_or(Errno::EBADF)?;
+        let slot = self.inner.opens.slot(ino);
+        let released = {
+            let _gate = slot.gate.lock().await;
+            self.release_gated(&slot, handle).await
+        };
+        self.inner.opens.put(ino, slot);
+        released
+    }
+
+    async fn release_gated(&self, slot: &Slot, handle: u64) -> Result<()> {
+        let Some(closed) = self.inner.opens.closed(slot, handle) else {
+            return Err(Errno::EBADF.into());
+        };
+        let file = &closed.file;
+        let ended = match closed.last_writer {
+            true => {
+                let ended = self.settle_gated(file, true).await;
+                // The journal has the size; let the bytes follow to the disk now, not in 30 s.
+                file.extents.start_writeback(0..u64::MAX);
+                self.flusher().wake();
+                ended
+            }
+            false => Ok(()),
+        };
+        if closed.last {
+            self.inner.space.used(file.ino);
+            self.inner.reaper.closed(file.ino);
+        }
+        ended
+    }
+
+    /// Records what was written to an open file so far.
+    pub async fn settle(&self, file: &Arc<OpenFile>) -> Result<()> {
+        let slot = self.inner.opens.slot(file.ino);
+        let settled = {
+            let _gate = slot.gate.lock().await;
+            self.settle_gated(file, false).await
+        };
+        self.inner.opens.put(file.ino, slot);
+        settled
+    }
+
+    /// Records everything that open files hold, at the end of a session. The daemon is the only
+    /// user of the files by now.
+    pub async fn settle_all(&self) {
+        for file in self.inner.opens.written() {
+            let slot = self.inner.opens.slot(file.ino);
+            let _gate = slot.gate.lock().await;
+            if let Err(error) = self.settle_gated(&file, true).await {
+                tracing::error!(ino = %file.ino, %error, "cannot record an open file; recovery will");
+            }
+        }
+    }
+
+    pub(super) async fn settle_gated(&self, file: &OpenFile, close: bool) -> Result<()> {
+        let stat = file.extents.stat()?;
+        let changed = file.changed(&stat);
+        if !changed && !close {
+            return Ok(());
+        }
+        let seal = match changed {
+            true => Some(file.extents.seal()?),
+            false => None,
+        };
+        let end = EndWrite {
+            size: stat.size,
+            mtime: attributes::timestamp(stat.mtime),
+            changed,
+            close,
+            seal: seal.map(|seal| Seal::Closed {
+                size: seal.size,
+                map_digest: seal.map_digest,
+            }),
+        };
+        let ctime = match changed {
+            true => attributes::timestamp(stat.ctime),
+            false => now(),
+        };
+        self.journal()
+            .end_write(file.ino, self.inner.parts.node, end, ctime)
+            .await?;
+        if changed {
+            file.settled(Baseline::new(&stat, now()));
+        }
+        Ok(())
+    }
+
+    /// Records what passthrough writers wrote so far.
+    pub async fn settle_open(&self) -> Result<()> {
+        for file in self.inner.opens.written() {
+            self.settle(&file).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a `begin_write` whose open failed.
+    async fn abandon_write(&self, ino: Ino, begun: bool) {
+        if !begun {
+            return;
+        }
+        let ended = async {
+            let inode = self.inode(ino).await?;
+            let end = EndWrite {
+                size: inode.size,
+                mtime: inode.mtime,
+                changed: false,
+                close: true,
+                seal: inode.content.seal,
+            };
+            self.journal()
+                .end_write(ino, self.inner.parts.node, end, now())
+                .await?;
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = ended.await {
+            tracing::error!(%ino, %error, "cannot end a write that did not begin; recovery will");
+        }
+    }
+}

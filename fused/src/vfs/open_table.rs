@@ -1,0 +1,264 @@
+//! The table of open files: who has an inode open, and in which mode.
+//!
+//! Two rules of the kernel are kept here. An inode is in one mode at a time: while anybody has it
+//! open through passthrough, every further open is passthrough with the same backing file, and
+//! while anybody has it open through the daemon, none is. And the extent file of an open inode
+//! stays the same one until the last close.
+//!
+//! Each inode has a [`Slot`] with an asynchronous *gate*. Opening, closing, truncating, settling
+//! and evicting go through the gate, so that the first open and the last close of an inode, with
+//! their journal transactions, never overlap. Reads, writes and getattr do not take it. The two
+//! maps are behind short locks that are never held across I/O; a slot lives as long as somebody
+//! holds it or has the inode open.
+//!
+//! Lock order: gate of a slot, then the maps, then the fields of an [`OpenFile`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use extents::{ExtentFile, Stat};
+use journal::{Ino, Inode, Timestamp};
+use parking_lot::{Mutex, RwLock};
+
+/// Who moves the bytes of an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The kernel, straight to the extent file.
+    Passthrough,
+    /// The daemon, by read and write requests.
+    Daemon,
+}
+
+/// A file timestamp this close to now can't tell a write before it from one after it on kernels
+/// whose file times advance with the timer tick (4 ms at 250 Hz, 10 ms at 100 Hz).
+const COARSE_CLOCK_NS: i128 = 20_000_000;
+
+/// What the extent file looked like when the journal last agreed with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Baseline {
+    size: u64,
+    mtime: (i64, u32),
+    /// The file was modified so shortly before that its time proves nothing.
+    uncertain: bool,
+}
+
+impl Baseline {
+    /// The journal agrees with `stat` as of `now`.
+    pub fn new(stat: &Stat, now: Timestamp) -> Self {
+        let age_ns = (i128::from(now.secs) - i128::from(stat.mtime.0)) * 1_000_000_000
+            + (i128::from(now.nanos) - i128::from(stat.mtime.1));
+        Self {
+            size: stat.size,
+            mtime: stat.mtime,
+            uncertain: age_ns < COARSE_CLOCK_NS,
+        }
+    }
+
+    /// A new, empty file: the journal has it as dirty already, so only a difference counts.
+    pub fn created(stat: &Stat) -> Self {
+        Self {
+            size: stat.size,
+            mtime: stat.mtime,
+            uncertain: false,
+        }
+    }
+
+    /// Whether the content may have changed since.
+    pub fn differs(&self, stat: &Stat) -> bool {
+        self.uncertain || self.size != stat.size || self.mtime != stat.mtime
+    }
+}
+
+/// An inode that is open, with its extent file.
+pub struct OpenFile {
+    /// The inode.
+    pub ino: Ino,
+    /// Who moves its bytes, until the last close.
+    pub mode: Mode,
+    /// Its extent file, until the last close.
+    pub extents: Arc<ExtentFile>,
+    /// Where the bytes that are not resident come from.
+    pub source: RwLock<Source>,
+    /// Whole-file fetch and its progress.
+    pub fetch: super::fetch::FetchState,
+    counts: Mutex<Counts>,
+    baseline: Mutex<Baseline>,
+    /// A write came through the daemon since the last settling.
+    written: AtomicBool,
+}
+
+/// Where the bytes of an open file come from that are not in its extent file.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Bytes `[0, valid)` that are not resident are the object's.
+    pub valid: u64,
+    /// The object, as it was at open.
+    pub origin: Option<journal::Origin>,
+}
+
+#[derive(Default)]
+struct Counts {
+    opens: u32,
+    writers: u32,
+}
+
+impl OpenFile {
+    /// An inode about to be opened for the first time.
+    pub fn new(inode: &Inode, mode: Mode, extents: Arc<ExtentFile>, baseline: Baseline) -> Self {
+        Self {
+            ino: inode.ino,
+            mode,
+            extents,
+            source: RwLock::new(Source {
+                valid: inode.content.valid,
+                origin: inode.content.origin.clone(),
+            }),
+            fetch: super::fetch::FetchState::default(),
+            counts: Mutex::default(),
+            baseline: Mutex::new(baseline),
+            written: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether somebody has it open for writing.
+    pub fn has_writers(&self) -> bool {
+        self.counts.lock().writers > 0
+    }
+
+    /// Notes a write through the daemon.
+    pub fn note_written(&self) {
+        self.written.store(true, Ordering::Release);
+    }
+
+    /// Whether the content may differ from what the journal knows, given the extent file's `stat`.
+    pub fn changed(&self, stat: &Stat) -> bool {
+        self.written.load(Ordering::Acquire) || self.baseline.lock().differs(stat)
+    }
+
+    /// The journal now agrees with `stat`. Called under the gate, with the stat that was recorded:
+    /// a write that came after it still differs.
+    pub fn settled(&self, baseline: Baseline) {
+        self.written.store(false, Ordering::Release);
+        *self.baseline.lock() = baseline;
+    }
+}
+
+/// One open(2) of a regular file.
+#[derive(Clone)]
+pub struct Handle {
+    /// The open inode.
+    pub file: Arc<OpenFile>,
+    /// Whether this open may write.
+    pub writes: bool,
+}
+
+/// The place of an inode in the table.
+pub struct Slot {
+    /// Serialises opening, closing, truncating, settling and evicting of this inode.
+    pub gate: tokio::sync::Mutex<()>,
+    open: Mutex<Option<Arc<OpenFile>>>,
+}
+
+impl Slot {
+    /// The inode's open file, if anybody has it open.
+    pub fn open_file(&self) -> Option<Arc<OpenFile>> {
+        self.open.lock().clone()
+    }
+}
+
+/// See the module's introduction.
+#[derive(Default)]
+pub struct OpenTable {
+    slots: Mutex<HashMap<Ino, Arc<Slot>>>,
+    handles: RwLock<HashMap<u64, Handle>>,
+    next_handle: AtomicU64,
+}
+
+impl OpenTable {
+    /// The slot of an inode, made if there is none.
+    pub fn slot(&self, ino: Ino) -> Arc<Slot> {
+        self.slots
+            .lock()
+            .entry(ino)
+            .or_insert_with(|| {
+                Arc::new(Slot {
+                    gate: tokio::sync::Mutex::new(()),
+                    open: Mutex::new(None),
+                })
+            })
+            .clone()
+    }
+
+    /// Gives a slot back; it goes when nobody else holds it and the inode is not open.
+    pub fn put(&self, ino: Ino, slot: Arc<Slot>) {
+        let mut slots = self.slots.lock();
+        // Two references: the map's and ours. Nobody can take a third while the map is locked.
+        if Arc::strong_count(&slot) == 2 && slot.open.lock().is_none() {
+            slots.remove(&ino);
+        }
+    }
+
+    /// The open file of an inode, if anybody has it open.
+    pub fn get(&self, ino: Ino) -> Option<Arc<OpenFile>> {
+        let slot = self.slots.lock().get(&ino).cloned()?;
+        slot.open_file()
+    }
+
+    /// Records an open (under the slot's gate) and returns its handle.
+    pub fn opened(&self, slot: &Slot, file: Arc<OpenFile>, writes: bool) -> u64 {
+        {
+            let mut counts = file.counts.lock();
+            counts.opens += 1;
+            counts.writers += u32::from(writes);
+        }
+        *slot.open.lock() = Some(file.clone());
+        let id = self.next_handle.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = Handle { file, writes };
+        self.handles.write().insert(id, handle);
+        id
+    }
+
+    /// The handle of an earlier open.
+    pub fn handle(&self, id: u64) -> Option<Handle> {
+        self.handles.read().get(&id).cloned()
+    }
+
+    /// Forgets an open (under the slot's gate); says what it was the last of.
+    pub fn closed(&self, slot: &Slot, id: u64) -> Option<Closed> {
+        let handle = self.handles.write().remove(&id)?;
+        let mut counts = handle.file.counts.lock();
+        counts.opens -= 1;
+        counts.writers -= u32::from(handle.writes);
+        let closed = Closed {
+            file: handle.file.clone(),
+            last_writer: handle.writes && counts.writers == 0,
+            last: counts.opens == 0,
+        };
+        if closed.last {
+            *slot.open.lock() = None;
+        }
+        drop(counts);
+        Some(closed)
+    }
+
+    /// Every inode that is open for writing.
+    pub fn written(&self) -> Vec<Arc<OpenFile>> {
+        let slots: Vec<_> = self.slots.lock().values().cloned().collect();
+        slots
+            .iter()
+            .filter_map(|slot| slot.open_file())
+            .filter(|file| file.has_writers())
+            .collect()
+    }
+}
+
+/// What a close ended.
+pub struct Closed {
+    /// The file.
+    pub file: Arc<OpenFile>,
+    /// Nobody else writes it.
+    pub last_writer: bool,
+    /// Nobody else has it open.
+    pub last: bool,
+}

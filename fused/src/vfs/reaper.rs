@@ -1,0 +1,117 @@
+//! What unlink leaves behind: inodes without a name, and extent files that nobody needs.
+//!
+//! Level-triggered: the journal's orphan rows are the work list, so nothing is forgotten by a
+//! crash. An orphan that is still open waits for its last close.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use extents::ExtentId;
+use journal::Ino;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Inner, Result, Vfs, extent_id};
+
+/// Orphans taken from the journal at once.
+const PAGE: usize = 256;
+
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Work for the reaping task.
+#[derive(Default)]
+pub struct Reaper {
+    work: Arc<Notify>,
+    /// Orphans that were open when their turn came.
+    open: Mutex<HashSet<Ino>>,
+    /// Extent files of earlier generations. The sweep at start finds what a crash forgets.
+    superseded: Mutex<Vec<ExtentId>>,
+}
+
+impl Reaper {
+    /// An inode lost its last name.
+    pub fn orphan(&self, _ino: Ino) {
+        self.work.notify_one();
+    }
+
+    /// An inode was closed for the last time.
+    pub fn closed(&self, ino: Ino) {
+        if self.open.lock().remove(&ino) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Another generation took the place of this extent file.
+    pub fn remove_extents(&self, id: ExtentId) {
+        self.superseded.lock().push(id);
+        self.work.notify_one();
+    }
+}
+
+/// Starts the reaping task; it ends when the file system is gone.
+pub fn spawn(inner: &Arc<Inner>) {
+    let weak = Arc::downgrade(inner);
+    let work = inner.reaper.work.clone();
+    // What the last session left is the first work.
+    work.notify_one();
+    tokio::spawn(async move {
+        loop {
+            work.notified().await;
+            let Some(inner) = Weak::upgrade(&weak) else {
+                return;
+            };
+            let vfs = Vfs { inner };
+            if let Err(error) = vfs.reap_all().await {
+                tracing::error!(%error, "cannot remove unlinked files; trying again in 5 s");
+                tokio::time::sleep(RETRY).await;
+                work.notify_one();
+            }
+        }
+    });
+}
+
+impl Vfs {
+    async fn reap_all(&self) -> Result<()> {
+        let superseded = std::mem::take(&mut *self.inner.reaper.superseded.lock());
+        for id in superseded {
+            self.extents().remove(id)?;
+        }
+        let mut after = None;
+        loop {
+            let orphans = self
+                .journal()
+                .orphans(self.inner.parts.node, after, PAGE)
+                .await?;
+            for &ino in &orphans {
+                self.reap(ino).await?;
+            }
+            match orphans.last() {
+                Some(&last) if orphans.len() == PAGE => after = Some(last),
+                _ => break,
+            }
+        }
+        self.flusher().wake();
+        Ok(())
+    }
+
+    async fn reap(&self, ino: Ino) -> Result<()> {
+        let slot = self.inner.opens.slot(ino);
+        let reaped = {
+            let _gate = slot.gate.lock().await;
+            match slot.open_file() {
+                Some(_) => {
+                    self.inner.reaper.open.lock().insert(ino);
+                    Ok(None)
+                }
+                None => self.journal().reap(ino).await,
+            }
+        };
+        self.inner.opens.put(ino, slot);
+        if let Some(inode) = reaped? {
+            self.extents().remove(extent_id(&inode))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Space on the local disk: the budget, eviction, and holding writers back.
+//!
+//! Clean files are a cache and go, least recently closed first, when the extents pass the high
+//! watermark, until they are below the low one. Dirty files never go. When even that does not make
+//! room, who opens a file for writing waits for uploads, and only at the end of a stated wait gets
+//! ENOSPC: an honest error, with everything written before still safe.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use extents::ExtentId;
+use journal::{Ino, Kind};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Error, Inner, Result, Vfs, extent_id};
+
+/// Eviction starts above this share of the budget, in percent, ...
+const HIGH_PERCENT: u64 = 90;
+
+/// ... and ends below this one.
+const LOW_PERCENT: u64 = 80;
+
+/// How often the evictor looks when nothing wakes it: passthrough writes grow files unseen.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Most inodes whose last use is remembered; beyond, all are forgotten and count as unused.
+const REMEMBERED_MAX: usize = 1 << 20;
+
+/// When which inode was closed last, and who waits for room.
+#[derive(Default)]
+pub struct Ledger {
+    clock: AtomicU64,
+    last_use: Mutex<HashMap<Ino, u64>>,
+    look: Arc<Notify>,
+    freed: Notify,
+}
+
+impl Ledger {
+    /// An inode was in use until now.
+    pub fn used(&self, ino: Ino) {
+        let tick = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut last_use = self.last_use.lock();
+        if last_use.len() >= REMEMBERED_MAX {
+            last_use.clear();
+        }
+        last_use.insert(ino, tick);
+    }
+
+    /// Much was brought in: have the evictor look.
+    pub fn grew(&self) {
+        self.look.notify_one();
+    }
+}
+
+/// The figures of statfs(2).
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Bytes of the local file system.
+    pub total_bytes: u64,
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+}
+
+impl Vfs {
+    /// statfs(2): what can be written without waiting for an upload.
+    pub async fn space(&self) -> Result<Space> {
+        let usage = self.extents().usage()?;
+        let budget = self.inner.config.cache_bytes_max;
+        let dirty = self.flusher().status().dirty_bytes;
+        Ok(Space {
+            total_bytes: usage.fs_total_bytes.min(budget),
+            free_bytes: budget.saturating_sub(dirty).min(usage.fs_free_bytes),
+            inodes: self.journal().counters().await?.inodes,
+        })
+    }
+
+    /// Bytes of the cache budget in use.
+    pub fn cache_used(&self) -> Result<u64> {
+        Ok(self.extents().usage()?.used_bytes)
+    }
+
+    /// Holds a writer back while the cache is full.
+    pub(super) async fn wait_for_space(&self) -> Result<()> {
+        let budget = self.inner.config.cache_bytes_max;
+        if self.extents().usage()?.used_bytes < budget {
+            return Ok(());
+        }
+        let ledger = &self.inner.space;
+        let room = async {
+            loop {
+                let freed = ledger.freed.notified();
+                ledger.look.notify_one();
+                freed.await;
+                if self.extents().usage()?.used_bytes < budget {
+                    return Ok(());
+                }
+            }
+        };
+        let wait = self.inner.config.dirty_wait;
+        match tokio::time::timeout(wait, room).await {
+            Ok(room) => room,
+            Err(_) => Err(Error::CacheFull {
+                dirty_bytes: self.flusher().status().dirty_bytes,
+                dirty_bytes_max: budget,
+                waited_s: wait.as_secs(),
+            }),
+        }
+    }
+
+    async fn evict_to_low(&self) -> Result<()> {
+        let budget = self.inner.config.cache_bytes_max;
+        let high = budget / 100 * HIGH_PERCENT;
+        let low = budget / 100 * LOW_PERCENT;
+        if self.extents().usage()?.used_bytes <= high {
+            return Ok(());
+        }
+        for id in self.oldest_first()? {
+            if self.extents().usage()?.used_bytes <= low {
+                break;
+            }
+            self.evict(Ino(id.ino)).await?;
+        }
+        Ok(())
+    }
+
+    fn oldest_first(&self) -> Result<Vec<ExtentId>> {
+        let mut ids = self
+            .extents()
+            .list()
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let last_use = self.inner.space.last_use.lock();
+        ids.sort_by_key(|id| last_use.get(&Ino(id.ino)).copied().unwrap_or(0));
+        Ok(ids)
+    }
+
+    /// Frees a clean, closed file's local bytes; says whether it did.
+    pub async fn evict(&self, ino: Ino) -> Result<bool> {
+        let slot = self.inner.opens.slot(ino);
+        let evicted = {
+            let _gate = slot.gate.lock().await;
+            match slot.open_file() {
+                Some(_) => Ok(false),
+                None => self.evict_closed(ino).await,
+            }
+        };
+        self.inner.opens.put(ino, slot);
+        evicted
+    }
+
+    /// The journal first: from then on the bytes are the object's, extent file or not.
+    async fn evict_closed(&self, ino: Ino) -> Result<bool> {
+        let Some(inode) = self.journal().inode(ino).await? else {
+            return Ok(false);
+        };
+        if inode.kind != Kind::File || !self.journal().evicted(ino, inode.content.epoch).await? {
+            return Ok(false);
+        }
+        self.extents().remove(extent_id(&inode))?;
+        Ok(true)
+    }
+}
+
+/// Starts the evicting task; it ends when the file system is gone.
+pub fn spawn_evictor(inner: &Arc<Inner>) {
+    let weak = Arc::downgrade(inner);
+    let look = inner.space.look.clone();
+    let mut progress = inner.parts.flusher.subscribe();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = look.notified() => {}
+                _ = progress.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let Some(inner) = Weak::upgrade(&weak) else {
+                return;
+            };
+            let vfs = Vfs { inner };
+            if let Err(error) = vfs.evict_to_low().await {
+                tracing::error!(%error, "cannot free cache space");
+            }
+            vfs.inner.space.freed.notify_waiters();
+            drop(vfs);
+            // A burst of finished uploads is one look, not one each.
+            tokio::time::sleep(LOOK_EVERY / 10).await;
+        }
+    });
+}
