@@ -1,0 +1,63 @@
+# What every script here shares: where the project is, how to speak, how to install what is missing.
+# Source it; it changes into the project's folder.
+
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+python=$PWD/.venv/bin/python
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# need_apt PACKAGE...: installs those that are not there yet.
+need_apt() {
+    local package missing=()
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || fail "please install these first (no apt-get here): ${missing[*]}"
+    echo "installing ${missing[*]}"
+    as_root apt-get -o DPkg::Lock::Timeout=500 update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=500 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# need_rust: cargo of the version that the workspace asks for, and a C compiler for its dependencies.
+need_rust() {
+    local wanted found
+    need_apt build-essential pkg-config ca-certificates
+    command -v cargo >/dev/null || PATH=$PATH:$HOME/.cargo/bin
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
+    [ -n "$found" ] && printf '%s\n' "$wanted" "$found" | sort -V -C && return
+    fail "Rust $wanted or newer is needed (found: ${found:-none}); see https://rustup.rs, then run this again"
+}
+
+# need_python NAME...: the packages of scripts/requirements-NAME.txt in .venv. Each file lists all
+# that it needs; a stamp remembers which version of the file is installed.
+need_python() {
+    local name list stamp
+    if ! [ -x "$python" ]; then
+        need_apt python3 python3-venv
+        python3 -m venv .venv
+    fi
+    for name in "$@"; do
+        list=scripts/requirements-$name.txt stamp=.venv/installed-$name.txt
+        cmp -s "$list" "$stamp" && continue
+        # torch's own list would bring gigabytes of CUDA: its file is complete, so nothing is resolved.
+        "$python" -m pip install -q --disable-pip-version-check $([ "$name" = torch ] && echo --no-deps) -r "$list"
+        [ "$name" != torch ] || "$python" scripts/lib/torch_stubs.py .venv/lib/python3*/site-packages/torch/lib
+        cp "$list" "$stamp"
+    done
+}
+
+# need_fuse: the device and the helper programs; a mount needs root.
+need_fuse() {
+    need_apt fuse3
+    [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || fail "/dev/fuse is missing: load the kernel's fuse module"
+}

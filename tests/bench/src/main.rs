@@ -1,0 +1,123 @@
+//! The measuring loops of `scripts/bench`: one system call after the other, and nothing else.
+//!
+//! ```text
+//! bench-work write FILE BYTES [fsync]   1 MiB writes, close; the clock stops after close
+//! bench-work copy FROM FILE             the same with the bytes of FROM
+//! bench-work read FILE                  1 MiB reads after POSIX_FADV_DONTNEED on the file
+//! bench-work read-cached FILE           the same without dropping anything
+//! bench-work create DIR COUNT           create and close empty files
+//! bench-work rename DIR COUNT           then stat, unlink: of the renamed ones
+//! ```
+//!
+//! Prints the seconds that the loop took.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+const REQUEST_BYTES: usize = 1 << 20;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match measure(&words) {
+        Ok(seconds) => {
+            let _ = writeln!(io::stdout(), "{seconds:.6}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "bench-work {}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(words: &[&str]) -> io::Result<f64> {
+    let number = |text: &str| text.parse::<usize>().map_err(io::Error::other);
+    match words {
+        ["write", file, bytes] => write(Path::new(file), number(bytes)?, false),
+        ["write", file, bytes, "fsync"] => write(Path::new(file), number(bytes)?, true),
+        ["copy", from, file] => copy(Path::new(from), Path::new(file)),
+        ["read", file] => read(Path::new(file), true),
+        ["read-cached", file] => read(Path::new(file), false),
+        ["create", dir, count] => each(dir, number(count)?, |path| File::create(path).map(drop)),
+        ["stat", dir, count] => each(dir, number(count)?, |path| {
+            fs::metadata(path.with_extension("renamed")).map(drop)
+        }),
+        ["rename", dir, count] => each(dir, number(count)?, |path| {
+            fs::rename(path, path.with_extension("renamed"))
+        }),
+        ["unlink", dir, count] => each(dir, number(count)?, |path| {
+            fs::remove_file(path.with_extension("renamed"))
+        }),
+        _ => Err(io::Error::other("see the head of tests/bench/src/main.rs")),
+    }
+}
+
+/// Writes data that no store can compress or deduplicate by the block.
+fn write(path: &Path, bytes: usize, fsync: bool) -> io::Result<f64> {
+    let mut block: Vec<u8> = Vec::with_capacity(REQUEST_BYTES);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    while block.len() < REQUEST_BYTES {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        block.extend(state.to_le_bytes());
+    }
+    let began = Instant::now();
+    let mut file = File::create(path)?;
+    let mut left = bytes;
+    while left > 0 {
+        block[..8].copy_from_slice(&left.to_le_bytes());
+        let count = left.min(REQUEST_BYTES);
+        file.write_all(&block[..count])?;
+        left -= count;
+    }
+    if fsync {
+        file.sync_all()?;
+    }
+    drop(file);
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<f64> {
+    let mut buffer = vec![0; REQUEST_BYTES];
+    let mut source = File::open(from)?;
+    let began = Instant::now();
+    let mut file = File::create(to)?;
+    loop {
+        match source.read(&mut buffer)? {
+            0 => break,
+            count => file.write_all(&buffer[..count])?,
+        }
+    }
+    drop(file);
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn read(path: &Path, drop_cache: bool) -> io::Result<f64> {
+    let mut buffer = vec![0; REQUEST_BYTES];
+    let mut file = File::open(path)?;
+    if drop_cache {
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    }
+    let began = Instant::now();
+    while file.read(&mut buffer)? > 0 {}
+    drop(file);
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn each(dir: &str, count: usize, act: impl Fn(&Path) -> io::Result<()>) -> io::Result<f64> {
+    let paths: Vec<PathBuf> = (0..count)
+        .map(|n| Path::new(dir).join(format!("f{n:06}")))
+        .collect();
+    let began = Instant::now();
+    for path in &paths {
+        act(path)?;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}

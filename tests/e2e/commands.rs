@@ -1,0 +1,100 @@
+//! The commands beside `mount`: sync, status, and the attributes of a file.
+
+use std::fs;
+use std::time::Duration;
+
+use harness::{Mount, Server, Store, fused, wait_until};
+
+#[test]
+fn a_file_tells_its_state_object_and_residency() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    let mount = Mount::of(&store).start();
+    fs::create_dir(mount.join("d")).unwrap();
+    fs::write(mount.join("d/f"), "0123456789").unwrap();
+    assert_eq!(
+        mount.attribute("d/f", "user.fused.object"),
+        format!("{}/d/f", store.url())
+    );
+    mount.sync();
+    assert_eq!(mount.attribute("d/f", "user.fused.state"), "clean");
+    let other = Mount::of(&store).start();
+    let before = other.attribute("d/f", "user.fused.resident");
+    fs::read(other.join("d/f")).unwrap();
+    let after = other.attribute("d/f", "user.fused.resident");
+    assert_ne!(before, after, "reading makes it resident");
+}
+
+#[test]
+fn a_file_is_dirty_until_it_arrived() {
+    harness::require_mounts!();
+    let mut store = Store::on(Server::own_seaweedfs());
+    let mount = Mount::of(&store).start();
+    store.server().pause();
+    fs::write(mount.join("f"), "not yet").unwrap();
+    let state = mount.attribute("f", "user.fused.state");
+    assert!(["dirty", "uploading"].contains(&state.as_str()), "{state}");
+    let status = mount.status();
+    assert_eq!(status["dirty_files"], 1, "{status:#}");
+    assert_eq!(status["dirty_bytes"], 7, "{status:#}");
+    store.server().resume();
+    wait_until("it is clean", Duration::from_secs(120), || {
+        mount.attribute("f", "user.fused.state") == "clean"
+    });
+    assert_eq!(mount.status()["dirty_files"], 0);
+}
+
+#[test]
+fn sync_of_one_path_waits_for_that_path() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    let mount = Mount::of(&store).start();
+    fs::write(mount.join("f"), "one").unwrap();
+    let said = fused(["sync", "--json", mount.join("f").to_str().unwrap()]).success();
+    assert!(store.has("f"));
+    for line in said.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {said}"));
+    }
+}
+
+#[test]
+fn sync_of_what_is_no_mount_is_an_error_that_names_it() {
+    let home = harness::scratch();
+    let said = fused(["sync".as_ref(), home.path().as_os_str()]).fails_with(1);
+    assert!(said.contains(home.path().to_str().unwrap()), "{said}");
+}
+
+#[test]
+fn status_names_the_store_and_never_the_credentials() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    let mount = Mount::of(&store).start();
+    let status = mount.status().to_string();
+    assert!(status.contains(&store.url()), "{status}");
+    let text = fused(["status".as_ref(), mount.path().as_os_str()]).success();
+    assert!(text.contains(&store.url()), "{text}");
+    for said in [status, text, mount.log()] {
+        assert!(!said.contains("fused-test-secret"), "{said}");
+    }
+}
+
+#[test]
+fn help_lists_every_option_with_its_default() {
+    let help = fused(["mount", "--help"]).success();
+    for option in [
+        "cache_dir",
+        "cache_size",
+        "journal",
+        "passthrough",
+        "fsync",
+        "revalidate",
+        "uid",
+        "gid",
+        "umask",
+        "ro",
+        "allow_other",
+        "config",
+    ] {
+        assert!(help.contains(option), "no {option} in:\n{help}");
+    }
+}

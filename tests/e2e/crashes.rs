@@ -1,0 +1,184 @@
+//! The daemon goes, in every manner; nothing that was closed is lost.
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use harness::{Random, digest_of};
+use nix::sys::signal::Signal;
+
+use crate::Way;
+
+const MIB: usize = 1 << 20;
+
+every_way!(
+    a_file_closed_before_a_kill_arrives_after_the_next_mount,
+    files_of_every_kind_survive_a_kill,
+    a_kill_in_the_middle_of_many_writes_loses_no_closed_file,
+    a_synced_file_survives_a_kill_while_it_is_still_open,
+);
+
+fn a_file_closed_before_a_kill_arrives_after_the_next_mount(way: &Way) {
+    let mount = way.mount();
+    let written = Random::write_file(31, &mount.join("f"), 30 * MIB + 11);
+    let again = mount.crash().start();
+    assert_eq!(digest_of(&again.join("f")), written, "the file");
+    again.sync();
+    assert_eq!(
+        digest_of(way.store.fetch("f").expect("the object").path()),
+        written
+    );
+}
+
+fn files_of_every_kind_survive_a_kill(way: &Way) {
+    let mount = way.mount();
+    fs::create_dir_all(mount.join("d/e")).unwrap();
+    fs::write(mount.join("d/e/f"), "deep").unwrap();
+    fs::write(mount.join("old"), "moved").unwrap();
+    fs::write(mount.join("gone"), "gone").unwrap();
+    mount.sync();
+    fs::rename(mount.join("old"), mount.join("d/new")).unwrap();
+    fs::remove_file(mount.join("gone")).unwrap();
+    fs::hard_link(mount.join("d/new"), mount.join("second")).unwrap();
+    std::os::unix::fs::symlink("d/new", mount.join("link")).unwrap();
+    let again = mount.crash().start();
+    assert_eq!(fs::read(again.join("link")).unwrap(), b"moved");
+    assert_eq!(fs::read(again.join("second")).unwrap(), b"moved");
+    assert_eq!(fs::read(again.join("d/e/f")).unwrap(), b"deep");
+    assert!(!again.join("gone").exists());
+    again.sync();
+    assert!(!way.store.has("gone") && !way.store.has("old"));
+    assert_eq!(way.store.get("d/new").as_deref(), Some(&b"moved"[..]));
+}
+
+fn a_kill_in_the_middle_of_many_writes_loses_no_closed_file(way: &Way) {
+    let mut mount = way.mount();
+    let path = mount.path().to_owned();
+    // A writer goes on until the mount is gone; it reports every file that it closed.
+    let (closed, done) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        for number in 0..10_000 {
+            if fs::write(path.join(format!("f{number}")), format!("content {number}")).is_err() {
+                return;
+            }
+            let _ = closed.send(number);
+        }
+    });
+    while done.recv().expect("the writer goes on") < 60 {}
+    mount.daemon().kill();
+    writer.join().unwrap();
+    let count = 61 + done.try_iter().count();
+    let again = mount.crash().start();
+    again.sync();
+    for number in 0..count {
+        let expected = format!("content {number}");
+        assert_eq!(
+            fs::read_to_string(again.join(format!("f{number}"))).unwrap(),
+            expected
+        );
+    }
+    let last = format!("f{}", count - 1);
+    assert!(way.store.has(&last), "{last} arrived");
+}
+
+fn a_synced_file_survives_a_kill_while_it_is_still_open(way: &Way) {
+    let mut mount = way.mount();
+    let mut file = File::create(mount.join("log")).unwrap();
+    let bytes = Random::new(33).bytes(3 * MIB + 1);
+    file.write_all(&bytes).unwrap();
+    file.sync_all().unwrap();
+    mount.daemon().kill();
+    drop(file);
+    let again = mount.crash().start();
+    assert!(fs::read(again.join("log")).unwrap() == bytes, "the file");
+    again.sync();
+    assert!(
+        way.store.get("log").expect("the object") == bytes,
+        "the object"
+    );
+}
+
+#[test]
+fn an_interrupted_upload_leaves_no_torn_object_and_no_litter() {
+    harness::require_mounts!();
+    let way = Way::bucket("passthrough=auto");
+    let mount = way.mount();
+    let old = Random::write_file(34, &mount.join("f"), 20 * MIB);
+    mount.sync();
+    let new = Random::write_file(35, &mount.join("f"), 200 * MIB);
+    let bucket = way.store.bucket();
+    // Killed as soon as the store knows of the upload, wherever that is.
+    harness::wait_until(
+        "an upload begins",
+        std::time::Duration::from_secs(60),
+        || {
+            !bucket.unfinished_uploads().is_empty()
+                || bucket.head("f").is_some_and(|f| f.size > 20 << 20)
+        },
+    );
+    let options = mount.crash();
+    let seen = digest_of(way.store.fetch("f").expect("an object").path());
+    assert!(
+        seen == old || seen == new,
+        "the old object or the new one, never a mix"
+    );
+    let again = options.start();
+    again.sync();
+    assert_eq!(
+        digest_of(way.store.fetch("f").expect("the object").path()),
+        new
+    );
+    assert_eq!(bucket.unfinished_uploads(), Vec::<String>::new());
+}
+
+/// Both end in order: what was written so far is kept, the daemon unmounts and goes.
+fn a_signal_during_a_write(signal: Signal) {
+    let way = Way::folder("passthrough=auto");
+    let mut mount = way.mount();
+    fs::write(mount.join("closed"), "closed").unwrap();
+    let mut open = File::create(mount.join("open")).unwrap();
+    open.write_all(b"written before the signal").unwrap();
+    mount.daemon().signal(signal);
+    let _ = open.write_all(b" and after");
+    drop(open);
+    let options = mount.end_by(signal);
+    let again = options.start();
+    assert_eq!(fs::read(again.join("closed")).unwrap(), b"closed");
+    let text = fs::read_to_string(again.join("open")).unwrap();
+    assert!(text.starts_with("written before the signal"), "{text:?}");
+    again.sync();
+    assert_eq!(way.store.get("open").expect("the object"), text.as_bytes());
+}
+
+#[test]
+fn sigterm_during_a_write_ends_in_order_and_loses_nothing() {
+    harness::require_mounts!();
+    a_signal_during_a_write(Signal::SIGTERM);
+}
+
+#[test]
+fn sigint_during_a_write_ends_in_order_and_loses_nothing() {
+    harness::require_mounts!();
+    a_signal_during_a_write(Signal::SIGINT);
+}
+
+#[test]
+fn an_unmount_does_not_wait_for_uploads_and_the_next_mount_goes_on() {
+    harness::require_mounts!();
+    let way = Way {
+        store: harness::Store::on(harness::Server::own_seaweedfs()),
+        passthrough: "passthrough=auto",
+    };
+    let mount = way.mount();
+    let harness::Store::Bucket { server, .. } = &way.store else {
+        unreachable!()
+    };
+    server.pause();
+    let written = Random::write_file(36, &mount.join("f"), 20 * MIB);
+    let options = mount.unmount();
+    server.resume();
+    options.start().sync();
+    assert_eq!(
+        digest_of(way.store.fetch("f").expect("the object").path()),
+        written
+    );
+}

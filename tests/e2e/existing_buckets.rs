@@ -1,0 +1,203 @@
+//! A bucket that was there before: it appears as a tree, whatever keys it holds.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use harness::{Mount, Random, Store, same_bytes, scratch};
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn appears_as_a_tree(store: &Store) {
+    store.put("readme.txt", "hello");
+    store.put("data/2024/a.csv", "1,2");
+    store.put("data/2024/b.csv", "3,4");
+    store.put("data/2025/a.csv", "5,6");
+    let mount = Mount::of(store).start();
+    assert_eq!(
+        names(mount.path()),
+        ["data", "readme.txt"].map(String::from).into()
+    );
+    assert_eq!(
+        names(&mount.join("data")),
+        ["2024", "2025"].map(String::from).into()
+    );
+    assert_eq!(
+        fs::read_to_string(mount.join("data/2024/b.csv")).unwrap(),
+        "3,4"
+    );
+    assert_eq!(fs::metadata(mount.join("readme.txt")).unwrap().len(), 5);
+    assert!(fs::metadata(mount.join("data/2023")).is_err());
+    // What is added there goes into the same tree.
+    fs::write(mount.join("data/2025/b.csv"), "7,8").unwrap();
+    mount.sync();
+    assert_eq!(store.get("data/2025/b.csv").as_deref(), Some(&b"7,8"[..]));
+    assert_eq!(store.keys().len(), 5);
+}
+
+#[test]
+fn an_existing_folder_appears_as_a_tree() {
+    harness::require_mounts!();
+    appears_as_a_tree(&Store::folder());
+}
+
+#[test]
+fn an_existing_bucket_appears_as_a_tree() {
+    harness::require_mounts!();
+    appears_as_a_tree(&Store::seaweedfs());
+}
+
+#[test]
+fn an_existing_bucket_with_a_flat_key_space_appears_as_a_tree() {
+    harness::require_mounts!();
+    appears_as_a_tree(&Store::moto());
+}
+
+#[test]
+fn a_large_existing_object_reads_as_it_is_in_every_order() {
+    use std::os::unix::fs::FileExt;
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    let home = scratch();
+    let original = home.path().join("original");
+    Random::write_file(21, &original, (40 << 20) + 7);
+    store.bucket().put_file("big.bin", &original);
+    let backwards = Mount::of(&store).start();
+    let (file, plain) = (
+        fs::File::open(backwards.join("big.bin")).unwrap(),
+        fs::File::open(&original).unwrap(),
+    );
+    for offset in [(40 << 20) - 3, 30_000_001, 5, 20 << 20] {
+        let (mut one, mut other) = (vec![0; 70_000], vec![0; 70_000]);
+        let count = plain.read_at(&mut one, offset).unwrap();
+        file.read_exact_at(&mut other[..count], offset).unwrap();
+        assert!(one == other, "at {offset}");
+    }
+    same_bytes(&original, &backwards.join("big.bin"));
+}
+
+#[test]
+fn a_prefix_of_a_bucket_is_a_root_of_its_own() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    store.put("team/a/f", "mine");
+    store.put("other/f", "not mine");
+    let mount = Mount::of_url(format!("{}/team", store.url()), store.environment()).start();
+    assert_eq!(names(mount.path()), ["a"].map(String::from).into());
+    fs::write(mount.join("new"), "x").unwrap();
+    mount.sync();
+    assert_eq!(store.keys(), ["other/f", "team/a/f", "team/new"]);
+}
+
+#[test]
+fn keys_that_are_no_path_are_left_alone_and_hide_nothing_else() {
+    harness::require_mounts!();
+    let store = Store::moto();
+    for key in [
+        "/x",
+        "a//b",
+        "a/./c",
+        "a/../d",
+        "a/good",
+        "both",
+        "both/inside",
+        "dir/",
+        "ok",
+    ] {
+        store.put(key, key);
+    }
+    let before = store.keys();
+    let mount = Mount::of(&store).start();
+    assert_eq!(
+        names(mount.path()),
+        ["a", "both", "dir", "ok"].map(String::from).into()
+    );
+    assert_eq!(names(&mount.join("a")), ["good"].map(String::from).into());
+    assert!(mount.join("both").is_dir(), "the directory wins");
+    assert_eq!(
+        fs::read_to_string(mount.join("both/inside")).unwrap(),
+        "both/inside"
+    );
+    assert!(names(&mount.join("dir")).is_empty());
+    fs::write(mount.join("a/new"), "new").unwrap();
+    fs::write(mount.join("both/new"), "new").unwrap();
+    mount.sync();
+    let after: BTreeSet<_> = store.keys().into_iter().collect();
+    for key in before {
+        assert!(after.contains(&key), "{key:?} is still there");
+        if key != "dir/" {
+            assert_eq!(
+                store.get(&key).as_deref(),
+                Some(key.as_bytes()),
+                "{key:?} is untouched"
+            );
+        }
+    }
+    assert!(after.contains("a/new") && after.contains("both/new"));
+}
+
+#[test]
+fn a_change_made_by_somebody_else_is_seen_at_the_next_open() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    store.put("f", "first");
+    let mount = Mount::of(&store).option("revalidate=0").start();
+    assert_eq!(fs::read_to_string(mount.join("f")).unwrap(), "first");
+    store.put("f", "the second version");
+    assert_eq!(
+        fs::read_to_string(mount.join("f")).unwrap(),
+        "the second version"
+    );
+}
+
+#[test]
+fn objects_without_attributes_get_the_owner_and_mode_of_the_mount() {
+    use std::os::unix::fs::MetadataExt;
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    store.put("d/f", "plain");
+    let mount = Mount::of(&store)
+        .option("uid=1234,gid=567,umask=027")
+        .start();
+    let of = |name: &str| {
+        let about = fs::metadata(mount.join(name)).unwrap();
+        (about.uid(), about.gid(), about.mode() & 0o7777)
+    };
+    assert_eq!(of("d/f"), (1234, 567, 0o640));
+    assert_eq!(of("d"), (1234, 567, 0o750));
+}
+
+#[test]
+fn an_object_replaced_by_somebody_else_is_not_overwritten() {
+    use std::io::Write;
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    let mount = Mount::of(&store).start();
+    fs::write(mount.join("f"), "first").unwrap();
+    mount.sync();
+    let mut file = fs::File::create(mount.join("f")).unwrap();
+    file.write_all(b"mine").unwrap();
+    store.put("f", "theirs");
+    drop(file);
+    harness::wait_until(
+        "the conflict is told",
+        std::time::Duration::from_secs(60),
+        || mount.attribute("f", "user.fused.state") == "conflict",
+    );
+    assert_eq!(
+        store.get("f").as_deref(),
+        Some(&b"theirs"[..]),
+        "the object is theirs"
+    );
+    assert_eq!(
+        fs::read(mount.join("f")).unwrap(),
+        b"mine",
+        "the file is mine"
+    );
+    assert_eq!(mount.status()["conflicts"]["total"], 1);
+}

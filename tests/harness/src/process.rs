@@ -1,0 +1,152 @@
+//! Child processes that never outlive the test, and never hang it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How a program ended, and all it said.
+#[derive(Debug)]
+pub struct Finished {
+    /// None when it was killed at its time limit.
+    pub status: Option<ExitStatus>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    command: String,
+}
+
+impl Finished {
+    /// Panics with everything the program said unless it ended with 0; gives its standard output.
+    #[track_caller]
+    pub fn success(self) -> String {
+        assert!(self.status.is_some_and(|status| status.success()), "{self}");
+        self.stdout
+    }
+
+    /// Panics unless the program ended by itself with this code; gives its standard error.
+    #[track_caller]
+    pub fn fails_with(self, code: i32) -> String {
+        assert_eq!(
+            self.status.and_then(|status| status.code()),
+            Some(code),
+            "{self}"
+        );
+        self.stderr
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{}: {status}", self.command)?,
+            None => write!(f, "{}: killed at its time limit", self.command)?,
+        }
+        write!(
+            f,
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout, self.stderr
+        )
+    }
+}
+
+/// Runs a command to its end, at most for `limit`.
+///
+/// Output goes through files, not pipes: a command that leaves a daemon behind must not keep the
+/// test waiting for the end of a pipe that the daemon holds.
+pub fn run(command: &mut Command, limit: Duration) -> Finished {
+    let mut stdout = tempfile::tempfile().expect("a temporary file");
+    let mut stderr = tempfile::tempfile().expect("a temporary file");
+    let spawned = command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone().expect("a duplicate"))
+        .stderr(stderr.try_clone().expect("a duplicate"))
+        .spawn();
+    let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(child.wait()));
+    let status = end
+        .recv_timeout(limit)
+        .ok()
+        .map(|status| status.expect("a child's status"));
+    if status.is_none() {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    Finished {
+        status,
+        stdout: text_of(&mut stdout),
+        stderr: text_of(&mut stderr),
+        command: format!("{command:?}"),
+    }
+}
+
+fn text_of(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut bytes))
+        .expect("the output of a command");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A process in the background, killed when the guard goes or the test's own thread ends.
+#[derive(Debug)]
+pub struct Guarded(Child);
+
+impl Guarded {
+    /// Starts the command; both outputs are appended to `log`.
+    pub fn spawn(command: &mut Command, log: &Path) -> io::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        command.stdout(log.try_clone()?).stderr(log);
+        Self::spawn_as_is(command)
+    }
+
+    /// Starts the command with the standard streams it was given.
+    pub fn spawn_as_is(command: &mut Command) -> io::Result<Self> {
+        let die_with_parent = || prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
+        // SAFETY: prctl(2) is async-signal-safe, and the closure allocates nothing.
+        let command = unsafe { command.pre_exec(die_with_parent) };
+        command.spawn().map(Self)
+    }
+
+    /// The process, to take its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.0
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id().cast_signed())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("a signal to a process of the test's own");
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("a child's status")
+    }
+
+    /// Kills it as a crash would, and waits for it to be gone.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
