@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) requests: Mutex<Vec<Request>>,
     /// Something became unsynced, or was asked for.
     pub(crate) wake: Notify,
+    /// Somebody waits: a request has been pushed.
+    pub(crate) requested: Notify,
 }
 
 /// Somebody can't wait.
@@ -37,6 +39,8 @@ pub(crate) enum Request {
     Inode(journal::Ino),
     /// Everything that is closed by now.
     Everything,
+    /// What was deleted.
+    Garbage,
 }
 
 impl Core {
@@ -49,6 +53,7 @@ impl Core {
             work: Mutex::new(Work::new(config.work_items_max)),
             requests: Mutex::default(),
             wake: Notify::new(),
+            requested: Notify::new(),
             config,
         }
     }

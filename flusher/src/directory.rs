@@ -6,7 +6,7 @@
 //! other file; when nothing of it is left there, the marker follows. Objects there that belong to somebody
 //! else by now (a new directory of the old name) are left alone.
 
-use journal::{FlushOutcome, Flushed, Found, Inode, Kind, Origin, Timestamp};
+use journal::{FlushOutcome, Flushed, Found, Ino, Inode, Kind, Origin, Timestamp};
 use remote::{ListPage, ObjectKey};
 
 use crate::core::Core;
@@ -18,13 +18,11 @@ const PAGE_ENTRIES: usize = 1000;
 
 /// Makes the directory's marker at `key`.
 pub(crate) async fn make(core: &Core, inode: &Inode, key: &ObjectKey) -> Result<FlushOutcome, Error> {
-    if let Some(origin) = &inode.content.origin
-        && origin.key != key.0
-        && leaves_something(core, inode, &ObjectKey::from(origin.key.as_str())).await?
-    {
-        return Err(Error::StillMoving {
-            key: origin.key.clone(),
-        });
+    if let Some(origin) = inode.content.origin.as_ref().filter(|origin| origin.key != key.0) {
+        let old = ObjectKey::from(origin.key.as_str());
+        if is_resyncing(core, inode.ino).await? || leaves_something(core, inode, &old).await? {
+            return Err(Error::StillMoving { key: old.0 });
+        }
     }
     let epoch = inode.content.epoch;
     let attrs = attributes(inode, core.config.node, epoch);
@@ -44,6 +42,13 @@ pub(crate) async fn make(core: &Core, inode: &Inode, key: &ObjectKey) -> Result<
         origin,
     };
     Ok(core.journal().flushed(inode.ino, flushed, now).await?)
+}
+
+/// Whether what is in the directory has yet to learn of its new path.
+async fn is_resyncing(core: &Core, ino: Ino) -> Result<bool, Error> {
+    let before = Ino(ino.0.saturating_sub(1));
+    let rows = core.journal().resync(Some(before), 1).await?;
+    Ok(rows.first().is_some_and(|row| row.dir == ino))
 }
 
 /// Whether something of this directory is still under its old key. Imports what wasn't known.
@@ -97,6 +102,7 @@ async fn left_behind(
             mode: meta.posix.mode,
             uid: meta.posix.uid,
             gid: meta.posix.gid,
+            learned: meta.posix.mode.is_some(),
         });
     }
     for component in &page.directories {
@@ -117,6 +123,7 @@ async fn left_behind(
             mode: None,
             uid: None,
             gid: None,
+            learned: true,
         });
     }
     Ok(left)

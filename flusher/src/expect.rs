@@ -117,7 +117,7 @@ pub(crate) async fn is_foreign(core: &Core, writing: &Writing<'_>) -> Result<boo
     let known = match expected(core, writing.key).await? {
         Condition::None => true,
         Condition::Absent => false,
-        Condition::Match(etag) => meta.etag.as_ref() == Some(&etag),
+        Condition::Match(etag) => meta.etag.as_ref().is_some_and(|found| is_same_version(found, &etag)),
     };
     Ok(!known && matches!(judge(core, writing, meta).await?, There::Foreign))
 }
@@ -138,15 +138,22 @@ pub(crate) async fn verify(
         None => Err(wrong(size(writing.size), "nothing".to_owned())),
         Some(meta) if meta.size != writing.size => Err(wrong(size(writing.size), size(meta.size))),
         Some(meta) => match (stored.etag, meta.etag) {
-            (Some(sent), Some(found)) if sent != found => {
+            (Some(sent), Some(found)) if !is_same_version(&sent, &found) => {
                 Err(wrong(format!("version {sent}"), format!("version {found}")))
             }
             (sent, found) => Ok(Stored {
-                etag: sent.or(found),
+                // As a look at the object spells it: that is what it is compared with from now on.
+                etag: found.or(sent),
                 meta_epoch: own_mark(&meta.posix, core.config.node).map(|mark| mark.meta_epoch),
             }),
         },
     }
+}
+
+/// Some stores quote etags in headers and not in the XML that answers a copy, or call them weak.
+fn is_same_version(a: &ETag, b: &ETag) -> bool {
+    let bare = |etag: &ETag| etag.0.trim_start_matches("W/").trim_matches('"').to_owned();
+    bare(a) == bare(b)
 }
 
 async fn look(core: &Core, writing: &Writing<'_>) -> Result<There, Error> {
@@ -181,4 +188,17 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
         Some(etag) if abandoned => There::OurOlder(etag),
         _ => There::Foreign,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_and_weakness_make_no_other_version() {
+        let etag = |text: &str| ETag(text.to_owned());
+        assert!(is_same_version(&etag("\"ab-2\""), &etag("ab-2")));
+        assert!(is_same_version(&etag("W/\"ab\""), &etag("\"ab\"")));
+        assert!(!is_same_version(&etag("\"ab\""), &etag("\"cd\"")));
+    }
 }

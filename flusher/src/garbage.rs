@@ -1,14 +1,15 @@
 //! Deleting keys that nobody wants any more.
 //!
 //! A key becomes garbage when its file is deleted, or when its object was copied to another key. A sweep
-//! takes the rows in order, several keys at a time. Under the lock of the key it looks again whether the key
-//! is still garbage, claimed by nobody, and not what some file's path says by now: then the next upload
-//! replaces the object, and readers of the bucket never see it missing. Only the version that we knew is
-//! deleted; if somebody else replaced it since, it is theirs.
+//! takes the rows in pages, several keys at a time. Under the lock of the key it looks again whether the key
+//! is still garbage and claimed by nobody. If an unsynced file has that path by now the key is left alone:
+//! its upload replaces the object, and readers of the bucket never see it missing. A directory's key waits
+//! for what is ours below it. Only the version that we knew is deleted; if somebody else replaced it since,
+//! it is theirs.
 
 use futures::{StreamExt, stream};
 use journal::{Garbage, Ino, Inode, Kind};
-use remote::{ETag, ObjectKey};
+use remote::{DirMarkers, ETag, ObjectKey};
 
 use crate::core::Core;
 use crate::error::Error;
@@ -44,7 +45,7 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
             return Ok(swept);
         };
         after = Some(last.key.clone());
-        // Deepest first: a real directory can only be removed when it is empty.
+        // Deepest first: a directory goes after what was in it.
         let results: Vec<_> = stream::iter(page.into_iter().rev())
             .map(async |row| {
                 let result = collect(core, &row).await;
@@ -80,18 +81,13 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     if !journal.is_garbage(&row.key).await? {
         return Ok(Verdict::Done);
     }
-    if let Some(owner) = journal.claim(&row.key).await? {
-        // An object in use is not garbage; one of a file deleted but still open goes when that is closed.
-        let in_use = journal.inode(owner).await?.is_some_and(|inode| {
-            let origin = inode.content.origin.as_ref();
-            origin.is_some_and(|origin| origin.key == row.key)
-        });
-        if in_use {
-            return Ok(Verdict::Waits);
+    match need(core, row).await? {
+        Need::Waits => return Ok(Verdict::Waits),
+        Need::InUse => {
+            journal.garbage_done(&row.key).await?;
+            return Ok(Verdict::Done);
         }
-    }
-    if wants(core, row).await? {
-        return Ok(Verdict::Waits);
+        Need::None => {}
     }
     let key = ObjectKey::from(row.key.as_str());
     if row.directory {
@@ -112,13 +108,73 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     Ok(Verdict::Done)
 }
 
-/// Whether the path that the key stands for exists, as what the key is of.
-async fn wants(core: &Core, row: &Garbage) -> Result<bool, Error> {
-    let found = resolve(core, row.key.trim_end_matches('/')).await?;
-    Ok(found.is_some_and(|inode| match row.directory {
-        true => inode.kind == Kind::Directory,
-        false => inode.kind == Kind::File,
-    }))
+/// Who still needs a garbage key.
+enum Need {
+    /// Nobody.
+    None,
+    /// Somebody for now: a file about to be put there, one deleted but still open, what is below.
+    Waits,
+    /// A file of that name has exactly this object: the row is a leftover.
+    InUse,
+}
+
+/// Whether a sweep would leave this key alone for now.
+pub(crate) async fn waits(core: &Core, row: &Garbage) -> Result<bool, Error> {
+    Ok(matches!(need(core, row).await?, Need::Waits))
+}
+
+async fn need(core: &Core, row: &Garbage) -> Result<Need, Error> {
+    let journal = core.journal();
+    if let Some(owner) = journal.claim(&row.key).await?
+        && let Some(owner) = journal.inode(owner).await?
+        && owner.content.origin.as_ref().is_some_and(|origin| origin.key == row.key)
+    {
+        return Ok(match owner.nlink {
+            0 => Need::Waits,
+            _ => Need::InUse,
+        });
+    }
+    if row.directory && !core.abilities().markers {
+        return Ok(Need::None);
+    }
+    if is_wanted(core, row).await? || (row.directory && keeps_ours(core, row).await?) {
+        return Ok(Need::Waits);
+    }
+    Ok(Need::None)
+}
+
+/// Whether the path that the key stands for is, as what the key is of, about to be put there.
+async fn is_wanted(core: &Core, row: &Garbage) -> Result<bool, Error> {
+    let kind = match row.directory {
+        true => Kind::Directory,
+        false => Kind::File,
+    };
+    let Some(inode) = resolve(core, row.key.trim_end_matches('/')).await? else {
+        return Ok(false);
+    };
+    Ok(inode.kind == kind && core.journal().unsynced_row(inode.ino).await?.is_some())
+}
+
+/// Whether something of ours is still below a directory's key. A real directory can't be removed before;
+/// what strangers put there is no reason to wait: their directory it is then.
+async fn keeps_ours(core: &Core, row: &Garbage) -> Result<bool, Error> {
+    let below = core.journal().garbage(Some(&row.key), 1).await?;
+    if below.first().is_some_and(|next| next.key.starts_with(&row.key)) {
+        return Ok(true);
+    }
+    if core.config.rooms.capabilities.markers != DirMarkers::Native {
+        return Ok(false);
+    }
+    let directory = ObjectKey::from(row.key.as_str());
+    let page = core.remote().list_page(&directory, None, PAGE_ROWS).await?;
+    let files = page.files.iter().map(|meta| meta.key.0.clone());
+    let directories = page.directories.iter().map(|name| format!("{}{name}/", row.key));
+    for key in files.chain(directories) {
+        if core.journal().claim(&key).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn resolve(core: &Core, key: &str) -> Result<Option<Inode>, Error> {

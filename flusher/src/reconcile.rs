@@ -4,7 +4,7 @@
 //! it never polls. Items start oldest first. Multipart files may take three quarters of the slots, so small
 //! files always move, and the other way round: a large file waits for a slot, not for all small ones.
 //!
-//! Scans are as frequent as they are cheap: the pause after one is four times what it took.
+//! Scans are as frequent as they are cheap: the pause after one is ten times what it took.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::upload::abandon;
 use crate::work::Item;
 
 /// Shortest pause between two scans.
-const SCAN_PAUSE_MIN: Duration = Duration::from_millis(2);
+const SCAN_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// How much longer than a scan the pause after it is.
-const SCAN_PAUSE_FACTOR: u32 = 4;
+const SCAN_PAUSE_FACTOR: u32 = 10;
 /// How long an item waits for one that must move first before it looks again.
 const BEHIND_WAIT: Duration = Duration::from_secs(1);
 /// First pause after a file changed while it was read; doubles.
@@ -58,6 +58,8 @@ pub(crate) struct Reconciler {
     scan_due: Instant,
     /// Not before: scans must not take all the time there is.
     scan_earliest: Instant,
+    /// When recorded uploads are looked at again for ones of no use.
+    uploads_due: Instant,
     order: Order,
     order_stale: bool,
     stop: watch::Receiver<bool>,
@@ -76,6 +78,7 @@ impl Reconciler {
             scans: 0,
             scan_due: now,
             scan_earliest: now,
+            uploads_due: now,
             order: Order::default(),
             order_stale: true,
             stop,
@@ -101,7 +104,8 @@ impl Reconciler {
                     }
                 }
                 Some(swept) = self.sweeps.join_next(), if !self.sweeps.is_empty() => self.swept(swept),
-                () = self.core.wake.notified() => self.ask_for_scan(),
+                () = self.core.requested.notified() => {}
+                () = self.core.wake.notified(), if !self.scan_is_asked_for() => self.ask_for_scan(),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
@@ -143,6 +147,12 @@ impl Reconciler {
         self.scan_due = self.scan_due.min(self.scan_earliest.max(Instant::now()));
     }
 
+    /// A scan is coming as soon as it may. Until then a wake-up is only remembered: programs that make
+    /// thousands of files a second must not pay for switching to this thread each time.
+    fn scan_is_asked_for(&self) -> bool {
+        self.scan_due <= self.scan_earliest
+    }
+
     async fn take_requests(&mut self) -> Result<(), Error> {
         let requests = std::mem::take(&mut *self.core.requests.lock());
         let now = Instant::now();
@@ -158,6 +168,7 @@ impl Reconciler {
                         self.order_stale = true;
                     }
                 }
+                Request::Garbage => self.sweep_due = Some(now),
                 Request::Everything => {
                     self.scan().await?;
                     for (_, item) in self.core.work.lock().items_mut() {
@@ -171,10 +182,10 @@ impl Reconciler {
 
     async fn scan(&mut self) -> Result<(), Error> {
         let began = Instant::now();
-        let routine = self.scan_due <= began && self.scan_due > self.scan_earliest;
         self.scans += 1;
-        if self.scans == 1 || routine {
+        if self.uploads_due <= began && self.core.circuit(|circuit| circuit.is_closed()) {
             self.abort_stale_uploads().await;
+            self.uploads_due = Instant::now() + self.core.config.rescan;
         }
         self.resync().await?;
         scan::scan(&self.core, self.scans).await?;
@@ -343,7 +354,7 @@ impl Reconciler {
                 (error.id(), None)
             }
         };
-        let Some((ino, _)) = self.running.remove(&id) else {
+        let Some((ino, large)) = self.running.remove(&id) else {
             return;
         };
         let report = report.unwrap_or_else(|| Report {
@@ -354,7 +365,8 @@ impl Reconciler {
             }),
         });
         self.tell(&report);
-        self.order_stale = true;
+        // Only blockers make a difference to the order; building it anew for each small file is not free.
+        self.order_stale |= large || self.core.config.publish_order == PublishOrder::Strict;
         if let Err(error) = self.take_in(report).await {
             tracing::warn!(%error, %ino, "can't read back the state of a file");
             // The next scan finds out.
@@ -490,6 +502,7 @@ impl Reconciler {
 
     fn swept(&mut self, swept: Result<Result<Swept, Error>, JoinError>) {
         let now = Instant::now();
+        self.core.stats.nudge();
         match swept {
             Ok(Ok(swept)) if swept.failed == 0 => {
                 self.sweep_failures = 0;

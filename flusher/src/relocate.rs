@@ -88,12 +88,12 @@ pub(crate) async fn forgo(core: &Core, inode: &Inode, origin: &Origin) -> Result
 /// left open, they are taken from the source.
 fn travelling(core: &Core, inode: &Inode, origin: &Origin) -> PosixAttrs {
     let attrs = attributes(inode, core.config.node, origin.epoch);
-    match origin.meta_epoch {
-        0 => PosixAttrs {
+    match inode.content.learned {
+        false => PosixAttrs {
             version: attrs.version,
             ..PosixAttrs::default()
         },
-        _ => attrs,
+        true => attrs,
     }
 }
 

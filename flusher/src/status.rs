@@ -160,6 +160,11 @@ impl Stats {
         self.progress.send_modify(|progress| progress.failed += 1);
     }
 
+    /// Something ended that is counted elsewhere: whoever waits looks again.
+    pub(crate) fn nudge(&self) {
+        self.progress.send_modify(|_| {});
+    }
+
     /// Everything is in the store: an old failure is of no interest any more.
     pub(crate) fn all_clean(&self) {
         self.inner.lock().last_error = None;

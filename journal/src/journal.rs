@@ -121,7 +121,7 @@ impl Journal {
                 content: Content::default(),
             };
             txn.count_inodes(1);
-            txn.put_inode(&InodeRow { inode: root, unsynced_on: None, orphan_on: None })
+            txn.put_inode(&InodeRow { inode: root, unsynced_on: None, orphan_on: None, moved: false  })
         })
     }
 

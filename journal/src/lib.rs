@@ -2,10 +2,10 @@
 //!
 //! [`Journal`] has one method for each thing that can happen to a tree of files: `create`, `rename`,
 //! `end_write`, `flushed`, ... Each is one transaction: all of it or nothing, tried again on conflict,
-//! and applied once even if the outcome of a commit was unknown ([`attempts`]). Each lives in a file
-//! of its own under [`ops`].
+//! and applied once even if the outcome of a commit was unknown (`attempts`). Each lives in a file
+//! of its own under `ops`.
 //!
-//! What the journal knows, row by row, is in [`keys`] and [`records`]: inodes, names in both
+//! What the journal knows, row by row, is in `keys` and `records`: inodes, names in both
 //! directions, extended attributes, and four kinds of work for the flusher: *unsynced* inodes (their
 //! state isn't in the store), *garbage* (keys to delete), *resync* (renamed directories whose children
 //! still have keys under the old name) and *uploads* under way.

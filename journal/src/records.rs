@@ -48,6 +48,8 @@ pub(crate) struct InodeRow {
     pub(crate) unsynced_on: Option<NodeId>,
     /// The node that has an orphan row for it.
     pub(crate) orphan_on: Option<NodeId>,
+    /// A directory whose origin is the key of an earlier path: what is found there must move.
+    pub(crate) moved: bool,
 }
 
 /// `D`: a directory entry.
@@ -312,10 +314,11 @@ mod tests {
                     checked: time(5),
                 }),
                 valid: 5,
-                seal: Some(Seal {
+                seal: Some(Seal::Closed {
                     size: 5,
                     map_digest: 11,
                 }),
+                learned: true,
             },
         };
         check(
@@ -323,6 +326,7 @@ mod tests {
                 inode,
                 unsynced_on: Some(NodeId(8)),
                 orphan_on: None,
+                moved: true,
             },
             &[
                 1, 2, 0, 0xa4, 3, 3, 4, 1, 0, 5, // ino kind mode:2 uid gid nlink rdev size
@@ -330,8 +334,8 @@ mod tests {
                 1, 6, // parent, meta_epoch
                 1, 9, 1, 8, // generation, epoch, writer
                 1, 1, b'k', 0, 5, 8, 5, 10, 7, // origin
-                5, 1, 5, 11, // valid, seal
-                1, 8, 0, // unsynced_on, orphan_on
+                5, 1, 0, 5, 11, 1, // valid, seal, learned
+                1, 8, 0, 1, // unsynced_on, orphan_on, moved
             ],
         );
     }

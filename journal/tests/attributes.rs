@@ -1,4 +1,10 @@
 //! Attributes, sizes, writers and extended attributes of one inode.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 mod common;
 
@@ -16,6 +22,7 @@ async fn a_truncation_is_a_new_epoch_and_shortens_what_comes_from_the_origin() {
         .flushed(a.ino, object("a", "1", &a), at(30))
         .await
         .unwrap();
+    assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
     let size = |size| SetAttr {
         size: Some(size),
         ..SetAttr::default()
@@ -81,7 +88,7 @@ async fn a_writer_is_known_until_it_closes() {
     assert_eq!(journal.writers(NODE).await.unwrap(), [a.ino]);
     let other = journal.begin_write(a.ino, NodeId(99), false, at(20)).await;
     assert_eq!(other.unwrap_err().errno(), libc::EBUSY);
-    let seal = Seal {
+    let seal = Seal::Closed {
         size: 5,
         map_digest: 77,
     };
@@ -208,4 +215,56 @@ async fn reaping_removes_any_number_of_extended_attributes() {
     journal.unlink(ROOT, b"a", at(40)).await.unwrap();
     journal.reap(a.ino).await.unwrap().unwrap();
     assert!(journal.list_xattr(a.ino).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_synced_seal_stays_until_a_truncating_open() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    journal
+        .begin_write(a.ino, NODE, false, at(20))
+        .await
+        .unwrap();
+    let mut end = EndWrite {
+        size: 5,
+        mtime: at(21),
+        changed: true,
+        close: false,
+        seal: Some(Seal::Synced),
+    };
+    journal.end_write(a.ino, NODE, end, at(22)).await.unwrap();
+    end.seal = Some(Seal::Closed {
+        size: 5,
+        map_digest: 1,
+    });
+    end.close = true;
+    let closed = journal.end_write(a.ino, NODE, end, at(23)).await.unwrap();
+    assert_eq!(closed.content.seal, Some(Seal::Synced));
+    let set = SetAttr {
+        size: Some(2),
+        ..SetAttr::default()
+    };
+    let cut = journal.set_attr(a.ino, set, at(24)).await.unwrap();
+    assert_eq!(cut.content.seal, Some(Seal::Synced));
+    let open = journal
+        .begin_write(a.ino, NODE, true, at(25))
+        .await
+        .unwrap();
+    assert_eq!(open.content.seal, None);
+}
+
+#[tokio::test]
+async fn a_set_group_id_directory_passes_its_group_on() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    let set = SetAttr {
+        mode: Some(0o2775),
+        gid: Some(55),
+        ..SetAttr::default()
+    };
+    journal.set_attr(d.ino, set, at(20)).await.unwrap();
+    let f = file(&journal, d.ino, "f").await;
+    let e = dir(&journal, d.ino, "e").await;
+    assert_eq!((f.gid, f.mode), (55, 0o644));
+    assert_eq!((e.gid, e.mode), (55, 0o2755));
 }

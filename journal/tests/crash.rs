@@ -2,6 +2,12 @@
 //!
 //! The killed process is this test program again, started with an environment variable that makes one
 //! of its tests play the victim.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 mod common;
 

@@ -1,12 +1,15 @@
 //! The flusher's side: what becomes clean, what garbage, and who owns a key.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 mod common;
 
-use common::{NODE, at, dir, file, found, fresh, names, object, write};
-use journal::{
-    Epoch, FlushOutcome, Ino, Journal, Kind, Listing, RenameMode, Seen, SetAttr, Timestamp,
-};
-use std::collections::BTreeSet;
+use common::{NODE, at, dir, file, fresh, object, write};
+use journal::{Epoch, FlushOutcome, Ino, Journal, RenameMode, SetAttr};
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -45,9 +48,93 @@ async fn a_flushed_file_is_clean_and_owns_its_key() {
     assert_eq!(flush(&journal, a.ino, "a", "1").await, FlushOutcome::Clean);
     let a = journal.inode(a.ino).await.unwrap().unwrap();
     assert!(!a.is_content_dirty() && !a.is_meta_dirty());
-    assert_eq!(a.content.valid, 9);
+    assert_eq!(
+        a.content.valid, 0,
+        "its holes are zeros until it is evicted"
+    );
     assert_eq!(journal.claim("a").await.unwrap(), Some(a.ino));
     assert!(journal.unsynced(None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_a_clean_closed_file_can_be_evicted() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    let a = write(&journal, a.ino, 9).await;
+    assert!(!journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    flush(&journal, a.ino, "a", "1").await;
+    assert!(!journal.evicted(a.ino, Epoch(77)).await.unwrap());
+    journal
+        .begin_write(a.ino, NODE, false, at(31))
+        .await
+        .unwrap();
+    assert!(!journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    let b = file(&journal, ROOT, "b").await;
+    let b = write(&journal, b.ino, 9).await;
+    flush(&journal, b.ino, "b", "1").await;
+    assert!(journal.evicted(b.ino, b.content.epoch).await.unwrap());
+    assert_eq!(
+        journal.inode(b.ino).await.unwrap().unwrap().content.valid,
+        9
+    );
+    assert!(
+        journal
+            .localized(b.ino, b.content.generation)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        journal.inode(b.ino).await.unwrap().unwrap().content.valid,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_lost_version_goes_back_to_the_objects() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    let good = write(&journal, a.ino, 9).await;
+    flush(&journal, a.ino, "a", "1").await;
+    let torn = write(&journal, a.ino, 100).await;
+    let back = journal.revert(a.ino, at(50)).await.unwrap();
+    assert_eq!((back.size, back.content.valid), (9, 9));
+    assert!(!back.is_content_dirty());
+    assert!(
+        back.content.epoch > torn.content.epoch,
+        "epochs never go back"
+    );
+    assert_eq!(back.content.generation, good.content.generation + 1);
+    let b = file(&journal, ROOT, "b").await;
+    write(&journal, b.ino, 100).await;
+    let empty = journal.revert(b.ino, at(50)).await.unwrap();
+    assert_eq!((empty.size, empty.content.valid), (0, 0));
+    assert!(journal.unsynced_row(b.ino).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_detached_file_leaves_its_object_to_others() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    flush(&journal, a.ino, "a", "1").await;
+    let detached = journal.detach(a.ino, at(40)).await.unwrap();
+    assert!(detached.content.origin.is_none() && detached.is_content_dirty());
+    assert_eq!(journal.claim("a").await.unwrap(), None);
+    assert!(garbage(&journal).await.is_empty());
+    assert!(journal.unsynced_row(a.ino).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_marker_that_was_put_during_a_rename_is_not_left_behind() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    file(&journal, d.ino, "f").await;
+    mv(&journal, "d", "e").await;
+    let outcome = journal
+        .flushed(d.ino, object("d/", "1", &d), at(30))
+        .await
+        .unwrap();
+    assert_eq!(outcome, FlushOutcome::Newer);
+    assert_eq!(garbage(&journal).await, ["d/"]);
 }
 
 #[tokio::test]
@@ -224,221 +311,6 @@ async fn a_renamed_directory_makes_everything_below_follow_in_steps() {
 }
 
 #[tokio::test]
-async fn an_entry_of_the_store_becomes_a_clean_file() {
-    let (_dir, journal) = fresh().await;
-    let listed = [found("a", "a", "1", 5), found("d", "d/", "", 0)];
-    let new = journal
-        .import(ROOT, &listed, Timestamp::now())
-        .await
-        .unwrap();
-    assert_eq!(new.len(), 2);
-    let a = journal.lookup(ROOT, b"a").await.unwrap().unwrap();
-    assert!(a.is_only_cached() && !a.is_content_dirty() && !a.is_meta_dirty());
-    assert_eq!(
-        (a.size, a.content.valid, a.content.epoch, a.mode),
-        (5, 5, Epoch(0), 0o644)
-    );
-    assert_eq!(journal.inode(ROOT).await.unwrap().unwrap().nlink, 3);
-    assert_eq!(journal.counters().await.unwrap().unsynced, 0);
-    assert!(
-        journal
-            .import(ROOT, &listed, Timestamp::now())
-            .await
-            .unwrap()
-            .is_empty()
-    );
-}
-
-#[tokio::test]
-async fn a_changed_object_gives_a_clean_file_a_new_generation() {
-    let (_dir, journal) = fresh().await;
-    journal
-        .import(ROOT, &[found("a", "a", "1", 5)], Timestamp::now())
-        .await
-        .unwrap();
-    let changed = journal
-        .import(ROOT, &[found("a", "a", "2", 7)], Timestamp::now())
-        .await
-        .unwrap();
-    assert_eq!(changed.len(), 1);
-    assert_eq!((changed[0].size, changed[0].content.valid), (7, 7));
-    assert_eq!(changed[0].content.generation, 1);
-    assert!(!changed[0].is_content_dirty());
-}
-
-#[tokio::test]
-async fn the_store_never_changes_what_is_dirty_or_being_written() {
-    let (_dir, journal) = fresh().await;
-    let now = Timestamp::now();
-    journal
-        .import(
-            ROOT,
-            &[found("a", "a", "1", 5), found("b", "b", "1", 5)],
-            now,
-        )
-        .await
-        .unwrap();
-    let a = journal.lookup(ROOT, b"a").await.unwrap().unwrap();
-    let b = journal.lookup(ROOT, b"b").await.unwrap().unwrap();
-    write(&journal, a.ino, 3).await;
-    journal
-        .begin_write(b.ino, NODE, false, at(20))
-        .await
-        .unwrap();
-    let listed = [
-        found("a", "a", "2", 9),
-        found("b", "b", "2", 9),
-        found("b", "b/", "", 0),
-    ];
-    assert!(
-        journal
-            .import(ROOT, &listed, Timestamp::now())
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    for ino in [a.ino, b.ino] {
-        assert_eq!(
-            journal
-                .refresh(ino, &Seen::Gone, Timestamp::now())
-                .await
-                .unwrap()
-                .nlink,
-            1
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_deleted_file_is_not_brought_back_by_a_listing() {
-    let (_dir, journal) = fresh().await;
-    let before = Timestamp::now();
-    let a = file(&journal, ROOT, "a").await;
-    flush(&journal, a.ino, "a", "1").await;
-    let listed = [found("a", "a", "1", 0)];
-    let is_hidden = async || {
-        journal
-            .import(ROOT, &listed, before)
-            .await
-            .unwrap()
-            .is_empty()
-    };
-    journal.unlink(ROOT, b"a", at(20)).await.unwrap();
-    assert!(is_hidden().await, "while it is an orphan");
-    journal.reap(a.ino).await.unwrap();
-    assert!(is_hidden().await, "while it is garbage");
-    journal.garbage_done("a").await.unwrap();
-    assert!(is_hidden().await, "by a listing from before the deletion");
-    let fresh = journal
-        .import(ROOT, &listed, Timestamp::now())
-        .await
-        .unwrap();
-    assert_eq!(fresh.len(), 1, "but a later listing is right");
-}
-
-#[tokio::test]
-async fn a_moved_file_is_not_brought_back_under_its_old_name() {
-    let (_dir, journal) = fresh().await;
-    journal
-        .import(ROOT, &[found("a", "a", "1", 5)], Timestamp::now())
-        .await
-        .unwrap();
-    mv(&journal, "a", "b").await;
-    let again = journal
-        .import(ROOT, &[found("a", "a", "1", 5)], Timestamp::now())
-        .await
-        .unwrap();
-    assert!(again.is_empty());
-    assert_eq!(names(&journal, ROOT).await, ["b"]);
-}
-
-#[tokio::test]
-async fn what_a_complete_listing_lacks_is_forgotten_if_it_was_only_cached() {
-    let (_dir, journal) = fresh().await;
-    let listed = [
-        found("cached", "cached", "1", 5),
-        found("chmodded", "chmodded", "1", 5),
-        found("empty", "empty/", "", 0),
-        found("full", "full/", "", 0),
-        found("linked", "linked", "1", 5),
-        found("seen", "seen", "1", 5),
-        found("zzz", "zzz", "1", 5),
-    ];
-    journal
-        .import(ROOT, &listed, Timestamp::now())
-        .await
-        .unwrap();
-    let ino = async |name: &str| {
-        journal
-            .lookup(ROOT, name.as_bytes())
-            .await
-            .unwrap()
-            .unwrap()
-            .ino
-    };
-    let set = SetAttr {
-        mode: Some(0o600),
-        ..SetAttr::default()
-    };
-    journal
-        .set_attr(ino("chmodded").await, set, at(20))
-        .await
-        .unwrap();
-    file(&journal, ino("full").await, "x").await;
-    journal
-        .link(ino("linked").await, ROOT, b"linked2", at(20))
-        .await
-        .unwrap();
-    let local = file(&journal, ROOT, "local").await;
-    flush(&journal, local.ino, "local", "1").await;
-    let seen = BTreeSet::from([b"seen".to_vec()]);
-    let gone = journal
-        .forget_missing(ROOT, &seen, None, Some(b"z"))
-        .await
-        .unwrap();
-    assert_eq!(gone.len(), 2);
-    let rest = [
-        "chmodded", "full", "linked", "linked2", "local", "seen", "zzz",
-    ];
-    assert_eq!(names(&journal, ROOT).await, rest);
-    assert_eq!(journal.claim("cached").await.unwrap(), None);
-    assert!(garbage(&journal).await.is_empty());
-    assert_eq!(journal.inode(ROOT).await.unwrap().unwrap().nlink, 3);
-}
-
-#[tokio::test]
-async fn an_object_that_is_gone_takes_a_clean_file_with_it_and_leaves_no_garbage() {
-    let (_dir, journal) = fresh().await;
-    let new = journal
-        .import(ROOT, &[found("a", "a", "1", 5)], Timestamp::now())
-        .await
-        .unwrap();
-    let gone = journal
-        .refresh(new[0].ino, &Seen::Gone, Timestamp::now())
-        .await
-        .unwrap();
-    assert_eq!(gone.nlink, 0);
-    assert!(names(&journal, ROOT).await.is_empty());
-    journal.reap(gone.ino).await.unwrap().unwrap();
-    assert!(garbage(&journal).await.is_empty());
-    assert_eq!(journal.claim("a").await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn a_listing_is_remembered_and_a_new_directory_is_completely_known() {
-    let (_dir, journal) = fresh().await;
-    assert_eq!(journal.listing(ROOT).await.unwrap(), None);
-    let listing = Listing {
-        at: at(7),
-        complete: false,
-    };
-    journal.set_listing(ROOT, listing).await.unwrap();
-    assert_eq!(journal.listing(ROOT).await.unwrap(), Some(listing));
-    let d = dir(&journal, ROOT, "d").await;
-    assert!(journal.listing(d.ino).await.unwrap().unwrap().complete);
-}
-
-#[tokio::test]
 async fn an_upload_is_remembered_part_by_part_and_outlives_its_inode() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
@@ -468,22 +340,18 @@ async fn an_upload_is_remembered_part_by_part_and_outlives_its_inode() {
 }
 
 #[tokio::test]
-async fn kinds_of_directory_and_file_do_not_replace_each_other_on_import() {
+async fn a_late_marker_belongs_to_the_directory_that_lives_there_now() {
     let (_dir, journal) = fresh().await;
-    let a = file(&journal, ROOT, "a").await;
-    assert!(
-        journal
-            .import(ROOT, &[found("a", "a/", "", 0)], at(99))
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(
-        journal.lookup(ROOT, b"a").await.unwrap().unwrap().kind,
-        Kind::File
-    );
-    assert_eq!(
-        journal.lookup(ROOT, b"a").await.unwrap().unwrap().ino,
-        a.ino
-    );
+    let old = dir(&journal, ROOT, "c").await;
+    mv(&journal, "c", "b").await;
+    let new = dir(&journal, ROOT, "c").await;
+    flush(&journal, new.ino, "c/", "1").await;
+    let late = journal
+        .flushed(old.ino, object("c/", "2", &old), at(30))
+        .await
+        .unwrap();
+    assert_eq!(late, FlushOutcome::Newer);
+    flush(&journal, old.ino, "b/", "3").await;
+    assert_eq!(journal.claim("c/").await.unwrap(), Some(new.ino));
+    assert!(garbage(&journal).await.is_empty());
 }

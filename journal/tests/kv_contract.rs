@@ -1,5 +1,11 @@
 //! What every key-value store must do. Runs on the embedded store, and, with the feature `fdb` and
 //! `FDB_CLUSTER_FILE` set, on FoundationDB.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 use journal::kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore, Mode, Range, Transaction};
 use std::future::Future;

@@ -1,4 +1,10 @@
 //! Names: create, link, unlink, rmdir and rename follow POSIX.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 mod common;
 

@@ -2,6 +2,12 @@
 //!
 //! The store under test is the embedded one behind a shim that answers some commits with an error,
 //! after applying them or not, as a cluster does when a connection breaks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 mod common;
 

@@ -61,14 +61,21 @@ pub struct FileVersion {
 impl FileVersion {
     /// As it stands on an object.
     pub(crate) fn encode(self) -> String {
-        let FileVersion { node, ino, epoch, meta_epoch } = self;
+        let FileVersion {
+            node,
+            ino,
+            epoch,
+            meta_epoch,
+        } = self;
         format!("1-{node:x}-{ino:x}-{epoch:x}-{meta_epoch:x}")
     }
 
     /// From what stands on an object; `None` for anything else.
     pub(crate) fn decode(text: &str) -> Option<FileVersion> {
         let fields: Vec<&str> = text.split('-').collect();
-        let ["1", node, ino, epoch, meta_epoch] = fields[..] else { return None };
+        let ["1", node, ino, epoch, meta_epoch] = fields[..] else {
+            return None;
+        };
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         Some(FileVersion {
             node: number(node)?,
@@ -85,7 +92,10 @@ impl PosixAttrs {
         let kind = if directory { TYPE_DIRECTORY } else { TYPE_FILE };
         let mut pairs = Vec::with_capacity(6);
         if let Some(mode) = self.mode {
-            pairs.push(("file-permissions", format!("{:07o}", kind | (mode & MODE_MASK))));
+            pairs.push((
+                "file-permissions",
+                format!("{:07o}", kind | (mode & MODE_MASK)),
+            ));
         }
         if let Some(uid) = self.uid {
             pairs.push(("file-owner", uid.to_string()));
@@ -121,7 +131,11 @@ impl PosixAttrs {
     pub(crate) fn take_metadata(&mut self, name: &str, value: &str) -> bool {
         let value = value.trim();
         match name.to_ascii_lowercase().replace('_', "-").as_str() {
-            "file-permissions" => self.mode = u32::from_str_radix(value, 8).ok().map(|mode| mode & MODE_MASK),
+            "file-permissions" => {
+                self.mode = u32::from_str_radix(value, 8)
+                    .ok()
+                    .map(|mode| mode & MODE_MASK)
+            }
             "file-owner" => self.uid = value.parse().ok(),
             "file-group" => self.gid = value.parse().ok(),
             "file-mtime" => self.mtime_ns = parse_time(value),
@@ -166,13 +180,20 @@ pub(crate) fn system_time(nanos: i128) -> SystemTime {
         u64::try_from(nanos.unsigned_abs() / NANOS as u128).unwrap_or(0),
         (nanos.unsigned_abs() % NANOS as u128) as u32,
     );
-    let time = if nanos < 0 { UNIX_EPOCH.checked_sub(magnitude) } else { UNIX_EPOCH.checked_add(magnitude) };
+    let time = if nanos < 0 {
+        UNIX_EPOCH.checked_sub(magnitude)
+    } else {
+        UNIX_EPOCH.checked_add(magnitude)
+    };
     time.unwrap_or(UNIX_EPOCH)
 }
 
 /// Whole seconds (rounded down) and the nanoseconds above them.
 pub(crate) fn split_nanos(nanos: i128) -> (i64, i64) {
-    (i64::try_from(nanos.div_euclid(NANOS)).unwrap_or(0), nanos.rem_euclid(NANOS) as i64)
+    (
+        i64::try_from(nanos.div_euclid(NANOS)).unwrap_or(0),
+        nanos.rem_euclid(NANOS) as i64,
+    )
 }
 
 #[cfg(test)]
@@ -193,7 +214,12 @@ mod tests {
             gid: Some(0),
             mtime_ns: Some(1_700_000_000_123_456_789),
             atime_ns: Some(-5),
-            version: Some(FileVersion { node: u64::MAX, ino: 16, epoch: 3, meta_epoch: 0 }),
+            version: Some(FileVersion {
+                node: u64::MAX,
+                ino: 16,
+                epoch: 3,
+                meta_epoch: 0,
+            }),
         };
         let mut back = PosixAttrs::default();
         for (name, value) in attrs.to_metadata(false) {
@@ -204,9 +230,18 @@ mod tests {
 
     #[test]
     fn permissions_are_spelled_as_aws_tools_spell_them() {
-        let attrs = PosixAttrs { mode: Some(0o644), ..Default::default() };
-        assert_eq!(attrs.to_metadata(false), [("file-permissions", "0100644".to_owned())]);
-        assert_eq!(attrs.to_metadata(true), [("file-permissions", "0040644".to_owned())]);
+        let attrs = PosixAttrs {
+            mode: Some(0o644),
+            ..Default::default()
+        };
+        assert_eq!(
+            attrs.to_metadata(false),
+            [("file-permissions", "0100644".to_owned())]
+        );
+        assert_eq!(
+            attrs.to_metadata(true),
+            [("file-permissions", "0040644".to_owned())]
+        );
         assert_eq!(read("file-permissions", "0755").mode, Some(0o755));
         assert_eq!(read("File_Permissions", "0100600").mode, Some(0o600));
     }
@@ -214,22 +249,47 @@ mod tests {
     #[test]
     fn times_are_read_in_every_unit_that_tools_use() {
         let second = 1_500_000_000 * NANOS;
-        assert_eq!(read("file-mtime", "1500000000000000000ns").mtime_ns, Some(second));
+        assert_eq!(
+            read("file-mtime", "1500000000000000000ns").mtime_ns,
+            Some(second)
+        );
         assert_eq!(read("file-mtime", "1500000000000ms").mtime_ns, Some(second));
         assert_eq!(read("file-mtime", "1500000000").mtime_ns, Some(second));
-        assert_eq!(read("file-mtime", "1500000000.25").mtime_ns, Some(second + NANOS / 4));
+        assert_eq!(
+            read("file-mtime", "1500000000.25").mtime_ns,
+            Some(second + NANOS / 4)
+        );
         assert_eq!(read("file-mtime", "-0.25s").mtime_ns, Some(-NANOS / 4));
-        for nonsense in ["", "ns", "12h", "1.2.3", "9999999999999999999999999999999999999s", "1.x"] {
+        for nonsense in [
+            "",
+            "ns",
+            "12h",
+            "1.2.3",
+            "9999999999999999999999999999999999999s",
+            "1.x",
+        ] {
             assert_eq!(read("file-mtime", nonsense).mtime_ns, None, "{nonsense}");
         }
     }
 
     #[test]
     fn a_version_is_taken_only_in_our_own_spelling() {
-        let version = FileVersion { node: 42, ino: 16, epoch: 3, meta_epoch: 1 };
+        let version = FileVersion {
+            node: 42,
+            ino: 16,
+            epoch: 3,
+            meta_epoch: 1,
+        };
         assert_eq!(version.encode(), "1-2a-10-3-1");
         assert_eq!(FileVersion::decode("1-2a-10-3-1"), Some(version));
-        for other in ["", "2-2a-10-3-1", "1-2a-10-3", "1-2a-10-3-1-1", "1-x-10-3-1", "v1"] {
+        for other in [
+            "",
+            "2-2a-10-3-1",
+            "1-2a-10-3",
+            "1-2a-10-3-1-1",
+            "1-x-10-3-1",
+            "v1",
+        ] {
             assert_eq!(FileVersion::decode(other), None, "{other}");
         }
     }

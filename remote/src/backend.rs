@@ -29,13 +29,35 @@ pub(crate) trait Backend: Send + Sync + Debug {
     async fn check(&self) -> Result<(), ProbeError>;
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>>;
-    async fn list_page(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage>;
+    async fn list_page(
+        &self,
+        dir: &ObjectKey,
+        after: Option<&ListToken>,
+        max: usize,
+    ) -> Result<ListPage>;
     async fn exists_below(&self, dir: &ObjectKey) -> Result<bool>;
-    async fn get(&self, key: &ObjectKey, range: Range<u64>, if_match: Option<&ETag>) -> Result<Bytes>;
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes>;
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, attrs: &PosixAttrs, condition: &Condition) -> Result<Put>;
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        attrs: &PosixAttrs,
+        condition: &Condition,
+    ) -> Result<Put>;
     async fn multipart(&self, key: &ObjectKey, attrs: &PosixAttrs) -> Result<UploadId>;
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartTag>;
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartTag>;
     async fn complete(
         &self,
         key: &ObjectKey,
@@ -45,7 +67,12 @@ pub(crate) trait Backend: Send + Sync + Debug {
     ) -> Result<Put>;
     async fn abort(&self, key: &ObjectKey, upload: &UploadId) -> Result<()>;
 
-    async fn set_attributes(&self, key: &ObjectKey, etag: Option<&ETag>, attrs: &PosixAttrs) -> Result<Put>;
+    async fn set_attributes(
+        &self,
+        key: &ObjectKey,
+        etag: Option<&ETag>,
+        attrs: &PosixAttrs,
+    ) -> Result<Put>;
     async fn copy(
         &self,
         from: &ObjectKey,

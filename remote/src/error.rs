@@ -21,7 +21,9 @@ pub enum Error {
         key: String,
     },
     /// The [`Condition`](crate::Condition) of a write did not hold: somebody else changed the object.
-    #[error("{op} '{key}': the object in the store is not the one expected; somebody else changed it")]
+    #[error(
+        "{op} '{key}': the object in the store is not the one expected; somebody else changed it"
+    )]
     PreconditionFailed {
         /// What was tried.
         op: &'static str,
@@ -29,7 +31,9 @@ pub enum Error {
         key: String,
     },
     /// The object is no longer the version that a read asked for.
-    #[error("{op} '{key}': the object was replaced in the store since it was opened; open it again")]
+    #[error(
+        "{op} '{key}': the object was replaced in the store since it was opened; open it again"
+    )]
     Changed {
         /// What was tried.
         op: &'static str,
@@ -47,7 +51,9 @@ pub enum Error {
         got: u64,
     },
     /// A multipart upload is not known (any more): it has to be started again.
-    #[error("{op} '{key}': the store does not know this upload any more; it has to be started again")]
+    #[error(
+        "{op} '{key}': the store does not know this upload any more; it has to be started again"
+    )]
     NoSuchUpload {
         /// What was tried.
         op: &'static str,
@@ -55,7 +61,9 @@ pub enum Error {
         key: String,
     },
     /// The credentials are wrong or don't allow it.
-    #[error("{op} '{key}': access denied ({detail}); check the credentials and the bucket's policy")]
+    #[error(
+        "{op} '{key}': access denied ({detail}); check the credentials and the bucket's policy"
+    )]
     AccessDenied {
         /// What was tried.
         op: &'static str,
@@ -85,7 +93,9 @@ pub enum Error {
         detail: String,
     },
     /// The store can't hold a key this long.
-    #[error("'{key}': the name is too long for the store ({bytes} bytes, {bytes_max} are possible); use shorter names")]
+    #[error(
+        "'{key}': the name is too long for the store ({bytes} bytes, {bytes_max} are possible); use shorter names"
+    )]
     KeyTooLong {
         /// The beginning of the key.
         key: String,
@@ -127,47 +137,86 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Error::Unreachable { .. } | Error::Transient { .. } | Error::ShortBody { .. })
+        matches!(
+            self,
+            Error::Unreachable { .. } | Error::Transient { .. } | Error::ShortBody { .. }
+        )
     }
 
     pub(crate) fn not_found(op: &'static str, key: &str) -> Error {
-        Error::NotFound { op, key: key.to_owned() }
+        Error::NotFound {
+            op,
+            key: key.to_owned(),
+        }
     }
 
     pub(crate) fn precondition(op: &'static str, key: &str) -> Error {
-        Error::PreconditionFailed { op, key: key.to_owned() }
+        Error::PreconditionFailed {
+            op,
+            key: key.to_owned(),
+        }
     }
 
     pub(crate) fn changed(op: &'static str, key: &str) -> Error {
-        Error::Changed { op, key: key.to_owned() }
+        Error::Changed {
+            op,
+            key: key.to_owned(),
+        }
     }
 
     pub(crate) fn other(op: &'static str, key: &str, detail: impl std::fmt::Display) -> Error {
-        Error::Other { op, key: key.to_owned(), detail: excerpt(detail) }
+        Error::Other {
+            op,
+            key: key.to_owned(),
+            detail: excerpt(detail),
+        }
     }
 
     pub(crate) fn transient(op: &'static str, key: &str, detail: impl std::fmt::Display) -> Error {
-        Error::Transient { op, key: key.to_owned(), detail: excerpt(detail) }
+        Error::Transient {
+            op,
+            key: key.to_owned(),
+            detail: excerpt(detail),
+        }
     }
 
-    pub(crate) fn unreachable(op: &'static str, key: &str, detail: impl std::fmt::Display) -> Error {
-        Error::Unreachable { op, key: key.to_owned(), detail: excerpt(detail) }
+    pub(crate) fn unreachable(
+        op: &'static str,
+        key: &str,
+        detail: impl std::fmt::Display,
+    ) -> Error {
+        Error::Unreachable {
+            op,
+            key: key.to_owned(),
+            detail: excerpt(detail),
+        }
     }
 
     pub(crate) fn denied(op: &'static str, key: &str, detail: impl std::fmt::Display) -> Error {
-        Error::AccessDenied { op, key: key.to_owned(), detail: excerpt(detail) }
+        Error::AccessDenied {
+            op,
+            key: key.to_owned(),
+            detail: excerpt(detail),
+        }
     }
 
     pub(crate) fn full(op: &'static str, key: &str, detail: impl std::fmt::Display) -> Error {
-        Error::Full { op, key: key.to_owned(), detail: excerpt(detail) }
+        Error::Full {
+            op,
+            key: key.to_owned(),
+            detail: excerpt(detail),
+        }
     }
 }
 
 /// `text` on one line, without control characters, cut to [`DETAIL_CHARS_MAX`].
 pub(crate) fn excerpt(text: impl std::fmt::Display) -> String {
     let text = text.to_string();
-    let mut clean: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_CHARS_MAX).collect();
+    let mut clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(DETAIL_CHARS_MAX)
+        .collect();
     if text.chars().nth(DETAIL_CHARS_MAX).is_some() {
         clean.push('…');
     }
@@ -196,10 +245,14 @@ pub enum ProbeError {
     #[error("{0} does not exist; create it first, or correct the URL")]
     NoSuchBucket(String),
     /// No credentials, or ones the store doesn't know.
-    #[error("the store does not accept the credentials ({0}); check the access key, the secret and the region")]
+    #[error(
+        "the store does not accept the credentials ({0}); check the access key, the secret and the region"
+    )]
     BadCredentials(String),
     /// The credentials are known but may not do this.
-    #[error("access denied: the credentials do not allow to {operation} in {store}; extend the policy")]
+    #[error(
+        "access denied: the credentials do not allow to {operation} in {store}; extend the policy"
+    )]
     AccessDenied {
         /// What was refused, as a verb: "list objects", "write objects".
         operation: String,

@@ -44,7 +44,11 @@ impl ObjectKey {
 
     /// The same key as a directory's, with the trailing '/'.
     pub fn to_directory(&self) -> ObjectKey {
-        if self.is_directory() { self.clone() } else { ObjectKey(format!("{}/", self.0)) }
+        if self.is_directory() {
+            self.clone()
+        } else {
+            ObjectKey(format!("{}/", self.0))
+        }
     }
 
     /// The key of `component` in the directory that this key stands for.
@@ -82,8 +86,16 @@ pub fn encode_name(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     if let Some(rest) = reserved_tail(name) {
         // ".fused-" -> "%2Efused-", "%2Efused-" -> "%252Efused-", and so on.
-        out.push_str(if name.first() == Some(&b'.') { "%2E" } else { "%25" });
-        out.push_str(&String::from_utf8_lossy(if name.first() == Some(&b'.') { rest } else { &name[1..] }));
+        out.push_str(if name.first() == Some(&b'.') {
+            "%2E"
+        } else {
+            "%25"
+        });
+        out.push_str(&String::from_utf8_lossy(if name.first() == Some(&b'.') {
+            rest
+        } else {
+            &name[1..]
+        }));
         return out;
     }
     for chunk in name.utf8_chunks() {
@@ -98,7 +110,11 @@ pub fn encode_name(name: &[u8]) -> String {
 /// The file name of a key component, or `None` if no name leads to it.
 pub fn decode_name(component: &str) -> Option<Vec<u8>> {
     let name = decode_unchecked(component);
-    let possible = !name.is_empty() && name != b"." && name != b".." && !name.contains(&0) && !name.contains(&b'/');
+    let possible = !name.is_empty()
+        && name != b"."
+        && name != b".."
+        && !name.contains(&0)
+        && !name.contains(&b'/');
     (possible && encode_name(&name) == component).then_some(name)
 }
 
@@ -177,7 +193,10 @@ fn encode_text(text: &str, out: &mut String) {
             if escape.levels == 0 && escape.byte >= 0x80 {
                 let run = read_run(&bytes[at..]);
                 for chunk in run.utf8_chunks() {
-                    chunk.valid().bytes().for_each(|byte| push_escape(byte, out));
+                    chunk
+                        .valid()
+                        .bytes()
+                        .for_each(|byte| push_escape(byte, out));
                     for byte in chunk.invalid() {
                         out.push_str("%25");
                         push_hex(*byte, out);
@@ -223,7 +242,10 @@ fn decode_unchecked(component: &str) -> Vec<u8> {
             let run = read_run(&bytes[at..]);
             for chunk in run.utf8_chunks() {
                 let mut literal = String::new();
-                chunk.valid().bytes().for_each(|byte| push_escape(byte, &mut literal));
+                chunk
+                    .valid()
+                    .bytes()
+                    .for_each(|byte| push_escape(byte, &mut literal));
                 name.extend_from_slice(literal.as_bytes());
                 name.extend_from_slice(chunk.invalid());
             }
@@ -282,7 +304,9 @@ mod tests {
         ];
         prop::collection::vec(piece, 1..9)
             .prop_map(|pieces| pieces.concat())
-            .prop_filter("a possible name", |n| !n.contains(&b'/') && n != b"." && n != b"..")
+            .prop_filter("a possible name", |n| {
+                !n.contains(&b'/') && n != b"." && n != b".."
+            })
     }
 
     proptest! {
@@ -314,7 +338,9 @@ mod tests {
 
     #[test]
     fn common_percent_signs_stay_as_they_are() {
-        for name in ["100%", "a%20b", "%C3%A9", "%3A", "%2F", "%e9", "50%25", "%", "%%", "%00"] {
+        for name in [
+            "100%", "a%20b", "%C3%A9", "%3A", "%2F", "%e9", "50%25", "%", "%%", "%00",
+        ] {
             assert_eq!(encode_name(name.as_bytes()), name);
             assert_eq!(decode_name(name), Some(name.as_bytes().to_vec()));
         }
@@ -334,7 +360,10 @@ mod tests {
         assert_eq!(encode_name(b"%2Efused-staging"), "%252Efused-staging");
         assert_eq!(decode_name(".fused-staging"), None);
         assert_eq!(decode_name(".fused-probe-1"), None);
-        assert_eq!(decode_name("%2Efused-probe-1"), Some(b".fused-probe-1".to_vec()));
+        assert_eq!(
+            decode_name("%2Efused-probe-1"),
+            Some(b".fused-probe-1".to_vec())
+        );
     }
 
     #[test]
@@ -346,7 +375,10 @@ mod tests {
 
     #[test]
     fn a_path_becomes_a_key() {
-        assert_eq!(encode(&[&b"ckpt"[..], b"step 1.pt"]).as_str(), "ckpt/step 1.pt");
+        assert_eq!(
+            encode(&[&b"ckpt"[..], b"step 1.pt"]).as_str(),
+            "ckpt/step 1.pt"
+        );
         assert_eq!(encode::<&[u8]>(&[]).as_str(), "");
         assert_eq!(ObjectKey::from("a/b").child("c").as_str(), "a/b/c");
         assert_eq!(ObjectKey::from("").child("c").as_str(), "c");

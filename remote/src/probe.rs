@@ -29,13 +29,20 @@ pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities,
         endpoint: remote.backend().endpoint(),
         detail: format!("no answer within {} seconds", FIRST_TIME_MAX.as_secs()),
     };
-    tokio::time::timeout(FIRST_TIME_MAX, remote.backend().check()).await.map_err(|_| unreachable())??;
+    tokio::time::timeout(FIRST_TIME_MAX, remote.backend().check())
+        .await
+        .map_err(|_| unreachable())??;
     let best = remote.backend().capabilities();
     if access == Access::ReadOnly {
         return Ok(best);
     }
-    let trial = Trial { remote, stem: format!("{PROBE_PREFIX}{:016x}", rand::random::<u64>()) };
-    let first_time = FIRST_TIME_MAX.saturating_sub(started.elapsed()).max(Duration::from_secs(2));
+    let trial = Trial {
+        remote,
+        stem: format!("{PROBE_PREFIX}{:016x}", rand::random::<u64>()),
+    };
+    let first_time = FIRST_TIME_MAX
+        .saturating_sub(started.elapsed())
+        .max(Duration::from_secs(2));
     let first = tokio::time::timeout(first_time, trial.attributes()).await;
     let rest = PROBE_TIME_MAX.saturating_sub(started.elapsed());
     let result = match first {
@@ -63,15 +70,23 @@ pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities,
             })
         }
     };
-    let left = PROBE_TIME_MAX.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+    let left = PROBE_TIME_MAX
+        .saturating_sub(started.elapsed())
+        .max(Duration::from_secs(1));
     if tokio::time::timeout(left, trial.clean_up()).await.is_err() {
-        tracing::warn!(objects = trial.stem, "the probe's objects could not be deleted in time and stay in the store");
+        tracing::warn!(
+            objects = trial.stem,
+            "the probe's objects could not be deleted in time and stay in the store"
+        );
     }
     result
 }
 
 /// Runs one trial for `limit`; `None`: not tried or no answer.
-async fn within<T>(limit: Option<Duration>, trial: impl Future<Output = Result<T, Error>>) -> Option<T> {
+async fn within<T>(
+    limit: Option<Duration>,
+    trial: impl Future<Output = Result<T, Error>>,
+) -> Option<T> {
     match tokio::time::timeout(limit?, trial).await {
         Ok(Ok(found)) => Some(found),
         Ok(Err(error)) => {
@@ -85,11 +100,19 @@ async fn within<T>(limit: Option<Duration>, trial: impl Future<Output = Result<T
 fn write_error(remote: &Remote, error: Error) -> ProbeError {
     let store = remote.url().to_string();
     match error {
-        Error::AccessDenied { .. } => ProbeError::AccessDenied { operation: "write objects".into(), store },
+        Error::AccessDenied { .. } => ProbeError::AccessDenied {
+            operation: "write objects".into(),
+            store,
+        },
         Error::Unreachable { detail, .. } | Error::Transient { detail, .. } => {
-            ProbeError::Unreachable { endpoint: remote.backend().endpoint(), detail }
+            ProbeError::Unreachable {
+                endpoint: remote.backend().endpoint(),
+                detail,
+            }
         }
-        Error::Full { detail, .. } => ProbeError::Other(format!("{store} is full ({detail}); free some space")),
+        Error::Full { detail, .. } => {
+            ProbeError::Other(format!("{store} is full ({detail}); free some space"))
+        }
         Error::ReadOnly { .. } => ProbeError::ReadOnly(store),
         error => ProbeError::Other(format!("{store} can't be written to: {error}")),
     }
@@ -108,16 +131,26 @@ impl Trial<'_> {
         ObjectKey::new(format!("{}-{name}", self.stem))
     }
 
-    async fn put(&self, name: &str, body: &'static str, condition: &Condition) -> Result<Option<ETag>, Error> {
+    async fn put(
+        &self,
+        name: &str,
+        body: &'static str,
+        condition: &Condition,
+    ) -> Result<Option<ETag>, Error> {
         let body = Bytes::from_static(body.as_bytes());
-        self.remote.put(&self.key(name), body, &sample(), condition).await.map(|put| put.etag)
+        self.remote
+            .put(&self.key(name), body, &sample(), condition)
+            .await
+            .map(|put| put.etag)
     }
 
     /// Whether attributes come back as they were written; the first write of all.
     async fn attributes(&self) -> Result<bool, Error> {
         self.put("attributes", "1", &Condition::None).await?;
         let found = self.remote.head(&self.key("attributes")).await?;
-        Ok(found.is_some_and(|meta| meta.posix.mtime_ns == sample().mtime_ns && meta.posix.mode == sample().mode))
+        Ok(found.is_some_and(|meta| {
+            meta.posix.mtime_ns == sample().mtime_ns && meta.posix.mode == sample().mode
+        }))
     }
 
     async fn conditional_put(&self) -> Result<bool, Error> {
@@ -137,20 +170,38 @@ impl Trial<'_> {
             let key = key.clone();
             async move {
                 let id = self.remote.multipart(&key, &sample()).await?;
-                let part = self.remote.put_part(&key, &id, 1, Bytes::from_static(body.as_bytes())).await?;
+                let part = self
+                    .remote
+                    .put_part(&key, &id, 1, Bytes::from_static(body.as_bytes()))
+                    .await?;
                 Ok::<_, Error>((id, [(1, part)]))
             }
         };
         let (first, second, third) = tokio::join!(upload("1"), upload("2"), upload("3"));
-        let ((first, parts), (second, second_parts), (third, third_parts)) = (first?, second?, third?);
-        self.remote.complete(&key, &first, &parts, &Condition::None).await?;
+        let ((first, parts), (second, second_parts), (third, third_parts)) =
+            (first?, second?, third?);
+        self.remote
+            .complete(&key, &first, &parts, &Condition::None)
+            .await?;
         let wrong = Condition::Match(ETag(NO_VERSION.into()));
-        let absent = self.remote.complete(&key, &second, &second_parts, &Condition::Absent).await;
-        let other = self.remote.complete(&key, &third, &third_parts, &wrong).await;
+        let absent = self
+            .remote
+            .complete(&key, &second, &second_parts, &Condition::Absent)
+            .await;
+        let other = self
+            .remote
+            .complete(&key, &third, &third_parts, &wrong)
+            .await;
         // What was refused is still there.
-        let (a, b) = tokio::join!(self.remote.abort(&key, &second), self.remote.abort(&key, &third));
+        let (a, b) = tokio::join!(
+            self.remote.abort(&key, &second),
+            self.remote.abort(&key, &third)
+        );
         a.and(b)?;
-        Ok((true, refuses(absent).unwrap_or(false) && refuses(other).unwrap_or(false)))
+        Ok((
+            true,
+            refuses(absent).unwrap_or(false) && refuses(other).unwrap_or(false),
+        ))
     }
 
     async fn conditional_delete(&self) -> Result<bool, Error> {
@@ -158,7 +209,11 @@ impl Trial<'_> {
         let Some(etag) = etag else { return Ok(false) };
         let key = self.key("delete");
         // Past the look that comes before, straight to the store.
-        let wrong = self.remote.backend().delete_unchecked(&key, &ETag(NO_VERSION.into())).await;
+        let wrong = self
+            .remote
+            .backend()
+            .delete_unchecked(&key, &ETag(NO_VERSION.into()))
+            .await;
         if !refuses(wrong)? {
             return Ok(false);
         }
@@ -169,7 +224,10 @@ impl Trial<'_> {
     async fn copies(&self) -> Result<(bool, bool), Error> {
         let (from, to) = (self.key("attributes"), self.key("copy"));
         self.remote.copy(&from, &to, &sample(), None).await?;
-        let wrong = self.remote.copy(&from, &to, &sample(), Some(&ETag(NO_VERSION.into()))).await;
+        let wrong = self
+            .remote
+            .copy(&from, &to, &sample(), Some(&ETag(NO_VERSION.into())))
+            .await;
         Ok((true, refuses(wrong).unwrap_or(false)))
     }
 
@@ -186,7 +244,11 @@ impl Trial<'_> {
 
 /// Attributes that nobody gets by accident.
 fn sample() -> PosixAttrs {
-    PosixAttrs { mode: Some(0o640), mtime_ns: Some(1_234_567_890_000_000_000), ..Default::default() }
+    PosixAttrs {
+        mode: Some(0o640),
+        mtime_ns: Some(1_234_567_890_000_000_000),
+        ..Default::default()
+    }
 }
 
 /// Whether the store refused because of the condition; that it took the write is `false`.

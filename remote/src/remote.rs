@@ -41,7 +41,9 @@ pub struct Remote {
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("url", &self.url.to_string()).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("url", &self.url.to_string())
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,7 +57,10 @@ impl Remote {
             Scheme::Az => Arc::new(cloud::open_azure(url, settings)?),
             Scheme::Hdfs => open_hdfs(url)?,
         };
-        Ok(Remote { backend, url: url.clone() })
+        Ok(Remote {
+            backend,
+            url: url.clone(),
+        })
     }
 
     /// The URL it was opened with.
@@ -81,12 +86,27 @@ impl Remote {
 
     /// One page, of about `max` entries, of what is directly in a directory (`""` or ending in '/').
     /// A directory that isn't there is empty.
-    pub async fn list_page(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage> {
+    pub async fn list_page(
+        &self,
+        dir: &ObjectKey,
+        after: Option<&ListToken>,
+        max: usize,
+    ) -> Result<ListPage> {
         self.check_key(dir)?;
         if !dir.is_directory() {
-            return Err(Error::other("list", dir.as_str(), "the key of a directory ends in '/'"));
+            return Err(Error::other(
+                "list",
+                dir.as_str(),
+                "the key of a directory ends in '/'",
+            ));
         }
-        let page = bounded("list", dir, 0, self.backend.list_page(dir, after, max.max(1))).await?;
+        let page = bounded(
+            "list",
+            dir,
+            0,
+            self.backend.list_page(dir, after, max.max(1)),
+        )
+        .await?;
         Ok(presentable(dir, page))
     }
 
@@ -97,7 +117,12 @@ impl Remote {
     }
 
     /// The bytes `range` of an object, exactly. With `if_match`, of that version or [`Error::Changed`].
-    pub async fn get(&self, key: &ObjectKey, range: Range<u64>, if_match: Option<&ETag>) -> Result<Bytes> {
+    pub async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes> {
         self.check_key(key)?;
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
@@ -106,33 +131,71 @@ impl Remote {
         let body = bounded("read", key, wanted, self.backend.get(key, range, if_match)).await?;
         let got = body.len() as u64;
         if got != wanted {
-            return Err(Error::ShortBody { key: key.0.clone(), wanted, got });
+            return Err(Error::ShortBody {
+                key: key.0.clone(),
+                wanted,
+                got,
+            });
         }
         Ok(body)
     }
 
     /// Writes a whole object at once. If the condition fails but what is there already is what was to
     /// be written (an earlier try whose answer got lost), that counts as written.
-    pub async fn put(&self, key: &ObjectKey, body: Bytes, attrs: &PosixAttrs, condition: &Condition) -> Result<Put> {
+    pub async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        attrs: &PosixAttrs,
+        condition: &Condition,
+    ) -> Result<Put> {
         self.check_file_key(key)?;
-        bounded("write", key, body.len() as u64, self.backend.put(key, body, attrs, condition)).await
+        bounded(
+            "write",
+            key,
+            body.len() as u64,
+            self.backend.put(key, body, attrs, condition),
+        )
+        .await
     }
 
     /// Begins an upload in parts. Nothing is visible under the key before [`Remote::complete`]. The
     /// upload can be continued by a later process, until it is completed or aborted.
     pub async fn multipart(&self, key: &ObjectKey, attrs: &PosixAttrs) -> Result<UploadId> {
         self.check_file_key(key)?;
-        bounded("begin upload of", key, 0, self.backend.multipart(key, attrs)).await
+        bounded(
+            "begin upload of",
+            key,
+            0,
+            self.backend.multipart(key, attrs),
+        )
+        .await
     }
 
     /// Uploads part `number` (from 1). All but the last should have the same length. A part may be
     /// sent again; the last one counts.
-    pub async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartTag> {
+    pub async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartTag> {
         self.check_file_key(key)?;
         if number == 0 {
-            return Err(Error::other("upload part of", key.as_str(), "parts are numbered from 1"));
+            return Err(Error::other(
+                "upload part of",
+                key.as_str(),
+                "parts are numbered from 1",
+            ));
         }
-        bounded("upload part of", key, body.len() as u64, self.backend.put_part(key, upload, number, body)).await
+        bounded(
+            "upload part of",
+            key,
+            body.len() as u64,
+            self.backend.put_part(key, upload, number, body),
+        )
+        .await
     }
 
     /// Makes the parts the object, in one step. `parts` in ascending order.
@@ -146,10 +209,20 @@ impl Remote {
         self.check_file_key(key)?;
         let ascending = parts.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if parts.is_empty() || !ascending {
-            return Err(Error::other("complete upload of", key.as_str(), "parts must be given once each, in ascending order"));
+            return Err(Error::other(
+                "complete upload of",
+                key.as_str(),
+                "parts must be given once each, in ascending order",
+            ));
         }
         let patience = ASSEMBLY_SECONDS * FLOOR_BYTES_PER_SECOND;
-        bounded("complete upload of", key, patience, self.backend.complete(key, upload, parts, condition)).await
+        bounded(
+            "complete upload of",
+            key,
+            patience,
+            self.backend.complete(key, upload, parts, condition),
+        )
+        .await
     }
 
     /// Gives up an upload and frees its parts. One that isn't there any more is fine.
@@ -160,10 +233,21 @@ impl Remote {
 
     /// Rewrites mode, owner and times of an object or directory, of version `etag` if given. On
     /// object stores that makes a new version of the same bytes. What attributes leave open stays.
-    pub async fn set_attributes(&self, key: &ObjectKey, etag: Option<&ETag>, attrs: &PosixAttrs) -> Result<Put> {
+    pub async fn set_attributes(
+        &self,
+        key: &ObjectKey,
+        etag: Option<&ETag>,
+        attrs: &PosixAttrs,
+    ) -> Result<Put> {
         self.check_key(key)?;
         let patience = ASSEMBLY_SECONDS * FLOOR_BYTES_PER_SECOND;
-        bounded("set attributes of", key, patience, self.backend.set_attributes(key, etag, attrs)).await
+        bounded(
+            "set attributes of",
+            key,
+            patience,
+            self.backend.set_attributes(key, etag, attrs),
+        )
+        .await
     }
 
     /// Copies an object within the store, replacing `to`, from version `if_match` of `from` if given.
@@ -178,7 +262,13 @@ impl Remote {
         self.check_file_key(from)?;
         self.check_file_key(to)?;
         let patience = ASSEMBLY_SECONDS * FLOOR_BYTES_PER_SECOND;
-        bounded("copy", from, patience, self.backend.copy(from, to, attrs, if_match)).await
+        bounded(
+            "copy",
+            from,
+            patience,
+            self.backend.copy(from, to, attrs, if_match),
+        )
+        .await
     }
 
     /// Deletes an object, whatever version it has. One that isn't there is fine.
@@ -198,16 +288,32 @@ impl Remote {
     /// gets the attributes.
     pub async fn make_dir(&self, dir: &ObjectKey, attrs: &PosixAttrs) -> Result<()> {
         self.check_key(dir)?;
-        bounded("make directory", dir, 0, self.backend.make_dir(&dir.to_directory(), attrs)).await
+        bounded(
+            "make directory",
+            dir,
+            0,
+            self.backend.make_dir(&dir.to_directory(), attrs),
+        )
+        .await
     }
 
     /// Removes a directory's marker, or the directory itself if it is empty. What is in it stays.
     pub async fn remove_dir(&self, dir: &ObjectKey) -> Result<()> {
         self.check_key(dir)?;
         if dir.0.is_empty() {
-            return Err(Error::other("remove directory", "", "the root of the store can't be removed"));
+            return Err(Error::other(
+                "remove directory",
+                "",
+                "the root of the store can't be removed",
+            ));
         }
-        bounded("remove directory", dir, 0, self.backend.remove_dir(&dir.to_directory())).await
+        bounded(
+            "remove directory",
+            dir,
+            0,
+            self.backend.remove_dir(&dir.to_directory()),
+        )
+        .await
     }
 
     fn check_key(&self, key: &ObjectKey) -> Result<()> {
@@ -224,7 +330,11 @@ impl Remote {
 
     fn check_file_key(&self, key: &ObjectKey) -> Result<()> {
         if key.is_directory() {
-            return Err(Error::other("use", key.as_str(), "this is the key of a directory, not of a file"));
+            return Err(Error::other(
+                "use",
+                key.as_str(),
+                "this is the key of a directory, not of a file",
+            ));
         }
         self.check_key(key)
     }
@@ -237,28 +347,34 @@ fn open_hdfs(url: &StoreUrl) -> Result<Arc<dyn Backend>> {
 
 #[cfg(not(feature = "hdfs"))]
 fn open_hdfs(url: &StoreUrl) -> Result<Arc<dyn Backend>> {
-    Err(Error::other("open", &url.to_string(), "this build has no HDFS; build it with the cargo feature 'hdfs'"))
+    Err(Error::other(
+        "open",
+        &url.to_string(),
+        "this build has no HDFS; build it with the cargo feature 'hdfs'",
+    ))
 }
 
 /// Moves what a file system can't show from the page to `hidden`, and leaves out what is our own.
 fn presentable(dir: &ObjectKey, mut page: ListPage) -> ListPage {
     let mut hidden = std::mem::take(&mut page.hidden);
-    page.files.retain(|meta| match keys::decode_name(meta.key.name()) {
-        Some(_) => true,
-        None if keys::is_reserved(meta.key.name().as_bytes()) => false,
-        None => {
-            hidden.push(meta.key.0.clone());
-            false
-        }
-    });
-    page.directories.retain(|name| match keys::decode_name(name) {
-        Some(_) => true,
-        None if keys::is_reserved(name.as_bytes()) => false,
-        None => {
-            hidden.push(format!("{dir}{name}/"));
-            false
-        }
-    });
+    page.files
+        .retain(|meta| match keys::decode_name(meta.key.name()) {
+            Some(_) => true,
+            None if keys::is_reserved(meta.key.name().as_bytes()) => false,
+            None => {
+                hidden.push(meta.key.0.clone());
+                false
+            }
+        });
+    page.directories
+        .retain(|name| match keys::decode_name(name) {
+            Some(_) => true,
+            None if keys::is_reserved(name.as_bytes()) => false,
+            None => {
+                hidden.push(format!("{dir}{name}/"));
+                false
+            }
+        });
     page.hidden = hidden;
     page
 }
@@ -273,8 +389,10 @@ async fn bounded<T>(
     let patience = Duration::from_secs(CALL_SECONDS + bytes / FLOOR_BYTES_PER_SECOND);
     match tokio::time::timeout(patience, call).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(Error::transient(op, key.as_str(), format!("no answer within {} seconds", patience.as_secs())))
-        }
+        Err(_) => Err(Error::transient(
+            op,
+            key.as_str(),
+            format!("no answer within {} seconds", patience.as_secs()),
+        )),
     }
 }

@@ -75,7 +75,9 @@ impl Settings {
     }
 
     /// From the given variables, as if they were the environment (`HOME` included).
-    pub fn from_vars<N: Into<String>, V: Into<String>>(vars: impl IntoIterator<Item = (N, V)>) -> Settings {
+    pub fn from_vars<N: Into<String>, V: Into<String>>(
+        vars: impl IntoIterator<Item = (N, V)>,
+    ) -> Settings {
         let mut settings = Settings::default();
         for (name, value) in vars {
             let (name, value) = (name.into(), value.into());
@@ -113,7 +115,9 @@ impl Settings {
     /// With one setting on top, by the name a table would use.
     pub fn with(mut self, name: &str, value: &str) -> Result<Settings, SettingsError> {
         let name = name.to_ascii_lowercase().replace('-', "_");
-        if !PLAIN_NAMES.contains(&name.as_str()) && !PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        if !PLAIN_NAMES.contains(&name.as_str())
+            && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        {
             return Err(SettingsError::UnknownName(name));
         }
         self.table.insert(name, value.to_owned());
@@ -157,7 +161,12 @@ impl Settings {
             .table
             .iter()
             .filter(|(name, _)| !PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-            .map(|(name, value)| (format!("{}{name}", prefixes.first().unwrap_or(&"")), value.clone()));
+            .map(|(name, value)| {
+                (
+                    format!("{}{name}", prefixes.first().unwrap_or(&"")),
+                    value.clone(),
+                )
+            });
         let mut pairs = matching(&self.environment);
         pairs.extend(matching(&self.table));
         pairs.extend(plain);
@@ -206,13 +215,20 @@ mod tests {
         let shown = format!("{settings:?}");
         assert!(!shown.contains("hunter"), "{shown}");
         assert!(shown.contains("secret_access_key"));
-        let error = settings.with("path_style", "hunter4").unwrap().flag(&["path_style"]).unwrap_err();
+        let error = settings
+            .with("path_style", "hunter4")
+            .unwrap()
+            .flag(&["path_style"])
+            .unwrap_err();
         assert!(!error.to_string().contains("hunter"), "{error}");
     }
 
     #[test]
     fn a_mistyped_name_is_refused() {
-        assert!(matches!(Settings::default().with("endpont", "x"), Err(SettingsError::UnknownName(_))));
+        assert!(matches!(
+            Settings::default().with("endpont", "x"),
+            Err(SettingsError::UnknownName(_))
+        ));
     }
 
     #[test]
@@ -223,7 +239,10 @@ mod tests {
         let pairs = settings.with_prefix(&["azure_"]);
         assert_eq!(
             pairs,
-            [("azure_client_id".into(), "c".into()), ("azure_account_name".into(), "a".into())] as [(String, String); 2]
+            [
+                ("azure_client_id".into(), "c".into()),
+                ("azure_account_name".into(), "a".into())
+            ] as [(String, String); 2]
         );
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::attrs::PosixAttrs;
 use crate::keys::ObjectKey;
 
-/// Names one version of an object, exactly as the store spells it (quotes included).
+/// Names one version of an object, as the store spells it (on S3 always in quotes).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ETag(pub String);
 

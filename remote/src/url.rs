@@ -105,9 +105,17 @@ impl StoreUrl {
         }
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'$');
         if bucket.is_empty() || !bucket.bytes().all(legal) {
-            return Err(malformed(&format!("'{bucket}' can't be the name of a bucket; write {}://bucket/prefix", scheme.as_str())));
+            return Err(malformed(&format!(
+                "'{bucket}' can't be the name of a bucket; write {}://bucket/prefix",
+                scheme.as_str()
+            )));
         }
-        Ok(StoreUrl { scheme, bucket: bucket.to_owned(), account: None, prefix: checked_prefix(prefix)? })
+        Ok(StoreUrl {
+            scheme,
+            bucket: bucket.to_owned(),
+            account: None,
+            prefix: checked_prefix(prefix)?,
+        })
     }
 
     fn azure_url(rest: &str) -> Result<StoreUrl, UrlError> {
@@ -118,7 +126,9 @@ impl StoreUrl {
         let account = host.split('.').next().unwrap_or_default();
         let mut url = Self::bucket_url(Scheme::Az, &format!("{container}/{prefix}"))?;
         if account.is_empty() || !account.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(malformed("no storage account in the URL; write abfs://container@account.dfs.core.windows.net/prefix"));
+            return Err(malformed(
+                "no storage account in the URL; write abfs://container@account.dfs.core.windows.net/prefix",
+            ));
         }
         url.account = Some(account.to_owned());
         Ok(url)
@@ -127,27 +137,49 @@ impl StoreUrl {
     fn hdfs_url(rest: &str) -> Result<StoreUrl, UrlError> {
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         if host.is_empty() || host.contains('@') {
-            return Err(malformed("write hdfs://host:port/path, with the NameNode or the name service, without credentials"));
+            return Err(malformed(
+                "write hdfs://host:port/path, with the NameNode or the name service, without credentials",
+            ));
         }
         let prefix = checked_prefix(path)?;
-        Ok(StoreUrl { scheme: Scheme::Hdfs, bucket: host.to_owned(), account: None, prefix: format!("/{prefix}") })
+        Ok(StoreUrl {
+            scheme: Scheme::Hdfs,
+            bucket: host.to_owned(),
+            account: None,
+            prefix: format!("/{prefix}"),
+        })
     }
 
     fn file_url(rest: &str) -> Result<StoreUrl, UrlError> {
-        let path = rest.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or(rest);
+        let path = rest
+            .strip_prefix("localhost")
+            .filter(|path| path.starts_with('/'))
+            .unwrap_or(rest);
         if !path.starts_with('/') {
-            return Err(malformed("a folder's URL has three slashes and an absolute path: file:///srv/data"));
+            return Err(malformed(
+                "a folder's URL has three slashes and an absolute path: file:///srv/data",
+            ));
         }
         let prefix = checked_prefix(&path[1..])?;
-        Ok(StoreUrl { scheme: Scheme::File, bucket: String::new(), account: None, prefix: format!("/{prefix}") })
+        Ok(StoreUrl {
+            scheme: Scheme::File,
+            bucket: String::new(),
+            account: None,
+            prefix: format!("/{prefix}"),
+        })
     }
 }
 
 /// A prefix without '/' at its ends, if keys can be put behind it.
 fn checked_prefix(prefix: &str) -> Result<String, UrlError> {
     let prefix = prefix.trim_matches('/');
-    if prefix.split('/').any(|part| part == "." || part == ".." || (part.is_empty() && !prefix.is_empty())) {
-        return Err(malformed("the path of a store URL can't hold empty parts, '.' or '..'"));
+    if prefix
+        .split('/')
+        .any(|part| part == "." || part == ".." || (part.is_empty() && !prefix.is_empty()))
+    {
+        return Err(malformed(
+            "the path of a store URL can't hold empty parts, '.' or '..'",
+        ));
     }
     Ok(prefix.to_owned())
 }
@@ -158,19 +190,36 @@ fn malformed(text: &str) -> UrlError {
 
 /// What may be shown of something that was meant as a URL.
 fn without_secrets(text: &str) -> String {
-    text.rsplit('@').next().unwrap_or_default().chars().take(200).collect()
+    text.rsplit('@')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(200)
+        .collect()
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.account, self.prefix.is_empty()) {
-            (Some(account), true) => write!(f, "abfs://{}@{account}.dfs.core.windows.net", self.bucket),
+            (Some(account), true) => {
+                write!(f, "abfs://{}@{account}.dfs.core.windows.net", self.bucket)
+            }
             (Some(account), false) => {
-                write!(f, "abfs://{}@{account}.dfs.core.windows.net/{}", self.bucket, self.prefix)
+                write!(
+                    f,
+                    "abfs://{}@{account}.dfs.core.windows.net/{}",
+                    self.bucket, self.prefix
+                )
             }
             (None, true) => write!(f, "{}://{}", self.scheme.as_str(), self.bucket),
             (None, false) => {
-                write!(f, "{}://{}/{}", self.scheme.as_str(), self.bucket, self.prefix.trim_start_matches('/'))
+                write!(
+                    f,
+                    "{}://{}/{}",
+                    self.scheme.as_str(),
+                    self.bucket,
+                    self.prefix.trim_start_matches('/')
+                )
             }
         }
     }
@@ -196,28 +245,69 @@ mod tests {
             ("S3://b/a b%20", Scheme::S3, "b", "a b%20", "s3://b/a b%20"),
             ("gs://b/p", Scheme::Gs, "b", "p", "gs://b/p"),
             ("az://c/p", Scheme::Az, "c", "p", "az://c/p"),
-            ("hdfs://nn:8020/a/b", Scheme::Hdfs, "nn:8020", "/a/b", "hdfs://nn:8020/a/b"),
+            (
+                "hdfs://nn:8020/a/b",
+                Scheme::Hdfs,
+                "nn:8020",
+                "/a/b",
+                "hdfs://nn:8020/a/b",
+            ),
             ("hdfs://nn", Scheme::Hdfs, "nn", "/", "hdfs://nn/"),
-            ("file:///srv/data/", Scheme::File, "", "/srv/data", "file:///srv/data"),
-            ("file://localhost/srv", Scheme::File, "", "/srv", "file:///srv"),
+            (
+                "file:///srv/data/",
+                Scheme::File,
+                "",
+                "/srv/data",
+                "file:///srv/data",
+            ),
+            (
+                "file://localhost/srv",
+                Scheme::File,
+                "",
+                "/srv",
+                "file:///srv",
+            ),
         ] {
             let url = StoreUrl::parse(text).unwrap();
-            assert_eq!((url.scheme(), url.bucket(), url.prefix()), (scheme, bucket, prefix), "{text}");
+            assert_eq!(
+                (url.scheme(), url.bucket(), url.prefix()),
+                (scheme, bucket, prefix),
+                "{text}"
+            );
             assert_eq!(url.to_string(), canonical);
-            assert_eq!(StoreUrl::parse(canonical).unwrap(), url, "the canonical form reads the same");
+            assert_eq!(
+                StoreUrl::parse(canonical).unwrap(),
+                url,
+                "the canonical form reads the same"
+            );
         }
     }
 
     #[test]
     fn azures_own_spelling_names_the_account() {
         let url = StoreUrl::parse("abfss://c@acct.dfs.core.windows.net/p").unwrap();
-        assert_eq!((url.bucket(), url.account(), url.prefix()), ("c", Some("acct"), "p"));
+        assert_eq!(
+            (url.bucket(), url.account(), url.prefix()),
+            ("c", Some("acct"), "p")
+        );
         assert_eq!(StoreUrl::parse(&url.to_string()).unwrap(), url);
     }
 
     #[test]
     fn what_is_no_store_url_is_refused_with_advice() {
-        for text in ["", "/srv", "s3:/b", "ftp://x/y", "s3://", "s3:///x", "s3://b/../c", "s3://b/a//c", "file://srv", "hdfs:///x", "s3://b/\n"] {
+        for text in [
+            "",
+            "/srv",
+            "s3:/b",
+            "ftp://x/y",
+            "s3://",
+            "s3:///x",
+            "s3://b/../c",
+            "s3://b/a//c",
+            "file://srv",
+            "hdfs:///x",
+            "s3://b/\n",
+        ] {
             assert!(StoreUrl::parse(text).is_err(), "{text:?}");
         }
     }

@@ -10,8 +10,9 @@ fn refused(options: harness::MountOptions, words: &[&str]) {
     let failed = options.try_start().expect_err("this can't be mounted");
     assert_eq!(failed.code, Some(1), "{}", failed.said);
     for word in words {
+        let said = failed.said.to_lowercase();
         assert!(
-            failed.said.contains(word),
+            said.contains(&word.to_lowercase()),
             "no {word:?} in {:?}",
             failed.said
         );
@@ -60,7 +61,7 @@ fn a_full_cache_directory_is_refused_or_tells_it_is_full() {
     harness::require_mounts!();
     let store = Store::folder();
     let device = Device::tmpfs(4 << 20);
-    fs::write(device.path().join("ballast"), vec![1; 4 << 20]).expect_err("it is full now");
+    fs::write(device.path().join("ballast"), vec![1; 8 << 20]).expect_err("it is full now");
     let cache = device.path().join("cache");
     refused(
         with_cache_dir(&store, &cache),

@@ -12,8 +12,10 @@ const NAMES: &[(&[u8], &str)] = &[
     (b"with space", "with space"),
     (b"trailing space ", "trailing space "),
     (b"100%", "100%"),
-    (b"50%25", "50%2525"),
-    (b"%41", "%2541"),
+    (b"50%25", "50%25"),
+    (b"%41", "%41"),
+    (b"%FF", "%25FF"),
+    (b"%0A", "%250A"),
     (b"..a", "..a"),
     (b".hidden", ".hidden"),
     (b"a..", "a.."),
@@ -25,9 +27,9 @@ const NAMES: &[(&[u8], &str)] = &[
 ];
 
 /// Every name works as a file's and as a directory's, arrives, and is read by a second mount.
-fn every_name_goes_there_and_back(store: &Store) {
+fn every_name_goes_there_and_back(store: &Store, names: &[(&[u8], &str)]) {
     let mount = Mount::of(store).start();
-    for (name, _) in NAMES {
+    for (name, _) in names {
         let name = OsStr::from_bytes(name);
         fs::write(mount.join(name), name.as_bytes()).unwrap();
         let directory = mount.join("dirs").join(name);
@@ -35,8 +37,13 @@ fn every_name_goes_there_and_back(store: &Store) {
         fs::write(directory.join("f"), name.as_bytes()).unwrap();
     }
     mount.sync();
-    for (name, key) in NAMES {
-        assert_eq!(store.get(key).as_deref(), Some(*name), "the object {key:?}");
+    for (name, key) in names {
+        let object = match store {
+            // A folder can hold the names as they are.
+            Store::Folder(folder) => fs::read(folder.path().join(OsStr::from_bytes(name))).ok(),
+            Store::Bucket { .. } => store.get(key),
+        };
+        assert_eq!(object.as_deref(), Some(*name), "the object {key:?}");
     }
     let other = Mount::of(store).start();
     let mut found: Vec<Vec<u8>> = fs::read_dir(other.path())
@@ -44,11 +51,11 @@ fn every_name_goes_there_and_back(store: &Store) {
         .map(|entry| entry.unwrap().file_name().as_bytes().to_vec())
         .filter(|name| name != b"dirs")
         .collect();
-    let mut expected: Vec<Vec<u8>> = NAMES.iter().map(|(name, _)| name.to_vec()).collect();
+    let mut expected: Vec<Vec<u8>> = names.iter().map(|(name, _)| name.to_vec()).collect();
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
-    for (name, _) in NAMES {
+    for (name, _) in names {
         let name = OsStr::from_bytes(name);
         assert_eq!(fs::read(other.join(name)).unwrap(), name.as_bytes());
         assert_eq!(
@@ -61,19 +68,25 @@ fn every_name_goes_there_and_back(store: &Store) {
 #[test]
 fn every_legal_name_goes_to_a_folder_and_back() {
     harness::require_mounts!();
-    every_name_goes_there_and_back(&Store::folder());
+    every_name_goes_there_and_back(&Store::folder(), NAMES);
 }
 
 #[test]
 fn every_legal_name_goes_to_a_bucket_and_back() {
     harness::require_mounts!();
-    every_name_goes_there_and_back(&Store::moto());
+    every_name_goes_there_and_back(&Store::moto(), NAMES);
 }
 
 #[test]
 fn every_legal_name_goes_to_seaweedfs_and_back() {
     harness::require_mounts!();
-    every_name_goes_there_and_back(&Store::seaweedfs());
+    // SeaweedFS takes a backslash for a slash.
+    let names: Vec<_> = NAMES
+        .iter()
+        .filter(|(name, _)| !name.contains(&b'\\'))
+        .copied()
+        .collect();
+    every_name_goes_there_and_back(&Store::seaweedfs(), &names);
 }
 
 #[test]

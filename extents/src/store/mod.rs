@@ -319,6 +319,11 @@ impl ExtentStore {
         &self.inner.dir
     }
 
+    /// Space taken, in bytes, without asking the file system.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.tally.used_bytes()
+    }
+
     /// What the probe found.
     pub fn capabilities(&self) -> Capabilities {
         self.inner.capabilities

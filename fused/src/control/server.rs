@@ -180,7 +180,7 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
     Ok(Status {
         store_ok: flusher.store_ok && !vfs.store_is_away(),
         cache_size: vfs.cache_budget(),
-        cache_used: vfs.cache_used()?,
+        cache_used: vfs.cache_used(),
         dirty_bytes: flusher.dirty_bytes,
         dirty_files: flusher.dirty_files,
         oldest_unflushed_age_s: oldest.map(|since_s| (now_s - since_s).max(0) as f64),

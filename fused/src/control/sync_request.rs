@@ -2,9 +2,10 @@
 //!
 //! What is to be waited for is what is not in the store when the request comes: files written later
 //! are later syncs' business, or a busy directory would never be done. Their settling time is
-//! skipped. A file that a program has open is flushed as it is now.
+//! skipped. A file that a program has open is flushed as it is now. An object of a deleted or renamed
+//! file counts as well: it is waited for until it is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -28,11 +29,28 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Looks no more often than this, however many files are flushed meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A file that is waited for.
+/// What is waited for.
+#[derive(Default)]
 struct Waiting {
+    files: BTreeMap<Ino, WaitingFile>,
+    /// Keys to be deleted from the store.
+    garbage: BTreeSet<String>,
+}
+
+struct WaitingFile {
     path: Vec<u8>,
     bytes: u64,
     row: Unsynced,
+}
+
+impl Waiting {
+    fn len(&self) -> u64 {
+        (self.files.len() + self.garbage.len()) as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.bytes).sum()
+    }
 }
 
 /// Answers one sync request.
@@ -47,16 +65,24 @@ pub async fn answer(
         Ok(waiting) => waiting,
         Err(error) => return say_error(writer, error).await,
     };
-    let files_total = waiting.len() as u64;
-    let bytes_total = waiting.values().map(|file| file.bytes).sum();
+    let files_total = waiting.len();
+    let bytes_total = waiting.bytes();
     let left = match wait(writer, vfs, waiting, deadline).await? {
         Ok(left) => left,
         Err(error) => return say_error(writer, error).await,
     };
     let last_error = vfs.flusher().status().last_error;
-    let unflushed_total = left.len() as u64;
+    let unflushed_total = left.len();
     let mut unflushed = Vec::new();
-    for (ino, file) in left.into_iter().take(NAMED_MAX) {
+    for key in left.garbage.into_iter().take(NAMED_MAX) {
+        let reason = match &last_error {
+            Some(error) if error.key == key => error.message.clone(),
+            _ => "its old object is not deleted yet".into(),
+        };
+        let path = path_of(&key).into();
+        unflushed.push(Unflushed { path, reason });
+    }
+    for (ino, file) in left.files.into_iter().take(NAMED_MAX) {
         let key = String::from_utf8_lossy(&file.path);
         let reason = match &last_error {
             Some(error) if error.key == key => error.message.clone(),
@@ -77,10 +103,15 @@ pub async fn answer(
 }
 
 /// Everything at or below one of `paths` that the store does not have yet.
-async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<BTreeMap<Ino, Waiting>> {
+async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<Waiting> {
     // What passthrough writers wrote so far is not in the journal yet.
     vfs.settle_open().await?;
-    let mut waiting = BTreeMap::new();
+    // Unlinked files become garbage when they are reaped.
+    vfs.reap_all().await?;
+    let mut waiting = Waiting {
+        garbage: garbage_below(vfs, paths).await?,
+        ..Waiting::default()
+    };
     let mut after = None;
     loop {
         let rows = vfs.journal().unsynced(after, PAGE).await?;
@@ -102,9 +133,9 @@ async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<BTreeMap<Ino, W
                 .await?
                 .map_or(0, |inode| inode.size);
             vfs.flusher().flush_now(ino);
-            waiting.insert(
+            waiting.files.insert(
                 ino,
-                Waiting {
+                WaitingFile {
                     path,
                     bytes,
                     row: row.clone(),
@@ -118,6 +149,36 @@ async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<BTreeMap<Ino, W
     }
 }
 
+/// Keys at or below one of `paths` that are still to be deleted from the store.
+async fn garbage_below(vfs: &Vfs, paths: &[WirePath]) -> Result<BTreeSet<String>> {
+    let mut below = BTreeSet::new();
+    let mut after: Option<String> = None;
+    loop {
+        let rows = vfs.journal().garbage(after.as_deref(), PAGE).await?;
+        let Some(last) = rows.last() else {
+            return Ok(below);
+        };
+        after = Some(last.key.clone());
+        for row in rows {
+            let path = path_of(&row.key);
+            if paths.iter().any(|wanted| is_below(&path, wanted.as_bytes())) {
+                below.insert(row.key);
+            }
+        }
+    }
+}
+
+/// The path of a key, relative to the root; a directory's without the slash at its end.
+fn path_of(key: &str) -> Vec<u8> {
+    let components = key.trim_end_matches('/').split('/');
+    let names: Vec<Vec<u8>> = components
+        .map(|component| {
+            remote::keys::decode_name(component).unwrap_or_else(|| component.as_bytes().to_vec())
+        })
+        .collect();
+    names.join(&b'/')
+}
+
 fn is_below(path: &[u8], wanted: &[u8]) -> bool {
     match path.strip_prefix(wanted) {
         Some(rest) => wanted.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
@@ -129,25 +190,25 @@ fn is_below(path: &[u8], wanted: &[u8]) -> bool {
 async fn wait(
     writer: &mut OwnedWriteHalf,
     vfs: &Vfs,
-    mut waiting: BTreeMap<Ino, Waiting>,
+    mut waiting: Waiting,
     deadline: Option<Instant>,
-) -> io::Result<Result<BTreeMap<Ino, Waiting>>> {
+) -> io::Result<Result<Waiting>> {
     let mut progress = vfs.flusher().subscribe();
-    let files_total = waiting.len() as u64;
-    let bytes_total = waiting.values().map(|file| file.bytes).sum();
+    let files_total = waiting.len();
+    let bytes_total = waiting.bytes();
     loop {
         progress.mark_unchanged();
         if let Err(error) = drop_flushed(vfs, &mut waiting).await {
             return Ok(Err(error));
         }
         let line = Progress {
-            files_left: waiting.len() as u64,
-            bytes_left: waiting.values().map(|file| file.bytes).sum(),
+            files_left: waiting.len(),
+            bytes_left: waiting.bytes(),
             files_total,
             bytes_total,
         };
         say(writer, &Reply::Progress(line)).await?;
-        if waiting.is_empty() {
+        if waiting.len() == 0 {
             return Ok(Ok(waiting));
         }
         let next = Instant::now() + SIGN_OF_LIFE;
@@ -162,17 +223,22 @@ async fn wait(
 }
 
 /// A file is done when its row is gone, or was made anew by a later change.
-async fn drop_flushed(vfs: &Vfs, waiting: &mut BTreeMap<Ino, Waiting>) -> Result<()> {
-    let inos: Vec<Ino> = waiting.keys().copied().collect();
+async fn drop_flushed(vfs: &Vfs, waiting: &mut Waiting) -> Result<()> {
+    for key in waiting.garbage.clone() {
+        if !vfs.journal().is_garbage(&key).await? {
+            waiting.garbage.remove(&key);
+        }
+    }
+    let inos: Vec<Ino> = waiting.files.keys().copied().collect();
     for ino in inos {
         let row = vfs.journal().unsynced_row(ino).await?;
         let inode = vfs.journal().inode(ino).await?;
-        let flushed = match (&row, waiting.get(&ino), &inode) {
+        let flushed = match (&row, waiting.files.get(&ino), &inode) {
             (Some(row), Some(file), Some(_)) => row.since > file.row.since,
             _ => true,
         };
         if flushed {
-            waiting.remove(&ino);
+            waiting.files.remove(&ino);
         }
     }
     Ok(())

@@ -49,6 +49,15 @@ pub struct Listings {
     hidden: Mutex<BTreeSet<String>>,
 }
 
+/// What a discovery did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// Nothing: the journal knows.
+    Known,
+    /// Asked the store; the journal may know more now.
+    Asked,
+}
+
 impl Listings {
     fn store_is_away(&self) -> bool {
         self.away_until
@@ -75,22 +84,24 @@ impl Vfs {
     }
 
     /// Learns what the store has under `name` in `parent`, unless that is known well enough.
-    pub(super) async fn discover(&self, parent: Ino, name: &[u8]) -> Result<()> {
+    pub(super) async fn discover(&self, parent: Ino, name: &[u8]) -> Result<Discovery> {
         let listing = self.journal().listing(parent).await?;
         if self.is_fresh(listing.as_ref()) {
-            return Ok(());
+            return Ok(Discovery::Known);
         }
         let asked = match &listing {
             // Known to be larger than a page: ask for the one name.
             Some(listing) if !listing.complete => self.ask_one(parent, name).await,
-            _ => self.list_once(parent, false).await,
+            _ => self.list_first_page(parent, name).await,
         };
         self.tolerate(listing.as_ref(), asked)?;
+        Ok(Discovery::Asked)
+    }
+
+    async fn list_first_page(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.list_once(parent, false).await?;
         match self.journal().listing(parent).await? {
-            Some(listing) if !listing.complete && self.is_young(&listing) => {
-                let asked = self.ask_one(parent, name).await;
-                self.tolerate(Some(&listing), asked)
-            }
+            Some(listing) if !listing.complete => self.ask_one(parent, name).await,
             _ => Ok(()),
         }
     }
@@ -223,6 +234,7 @@ impl Vfs {
                 mode: Some(0o777 & !config.umask),
                 uid: Some(config.uid),
                 gid: Some(config.gid),
+                learned: true,
             });
         }
         for object in page.files {
@@ -243,9 +255,10 @@ impl Vfs {
                     Some(ns) => Timestamp::from_nanos(ns),
                     None => Timestamp::from(object.modified),
                 },
-                mode: object.posix.mode.map(|mode| mode & 0o7777),
-                uid: object.posix.uid,
-                gid: object.posix.gid,
+                learned: object.posix.mode.is_some(),
+                mode: Some(object.posix.mode.unwrap_or(0o666 & !config.umask) & 0o7777),
+                uid: Some(object.posix.uid.unwrap_or(config.uid)),
+                gid: Some(object.posix.gid.unwrap_or(config.gid)),
             });
         }
         found

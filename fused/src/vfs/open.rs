@@ -181,15 +181,17 @@ impl Vfs {
         inode: &Inode,
         request: OpenRequest,
     ) -> Result<Opened> {
-        if slot.open_file().is_some() || self.extents().open_file(extent_id(inode))?.is_some() {
-            // Somebody found the new name and was faster.
-            let writes = OpenRequest {
-                writes: true,
-                ..request
-            };
-            return self.open_gated(slot, inode.ino, writes).await;
-        }
-        let extents = self.extents().create(extent_id(inode))?;
+        let extents = match self.extents().create(extent_id(inode)) {
+            Err(error) if error.errno() == Errno::EEXIST as i32 => {
+                // Somebody found the new name and was faster.
+                let writes = OpenRequest {
+                    writes: true,
+                    ..request
+                };
+                return self.open_gated(slot, inode.ino, writes).await;
+            }
+            created => created?,
+        };
         let stat = extents.stat()?;
         let mode = match self.may_pass_through(inode) {
             true => Mode::Passthrough,
@@ -237,8 +239,10 @@ impl Vfs {
         let ended = match closed.last_writer {
             true => {
                 let ended = self.settle_gated(file, true).await;
-                // The journal has the size; let the bytes follow to the disk now, not in 30 s.
-                file.extents.start_writeback(0..u64::MAX);
+                if file.take_needs_writeback() {
+                    // The journal has the size; let the bytes follow to the disk now, not in 30 s.
+                    file.extents.start_writeback(0..u64::MAX);
+                }
                 self.flusher().wake();
                 ended
             }

@@ -86,6 +86,8 @@ pub struct OpenFile {
     baseline: Mutex<Baseline>,
     /// A write came through the daemon since the last settling.
     written: AtomicBool,
+    /// A change was settled since write-back was last started.
+    needs_writeback: AtomicBool,
 }
 
 /// Where the bytes of an open file come from that are not in its extent file.
@@ -118,6 +120,7 @@ impl OpenFile {
             counts: Mutex::default(),
             baseline: Mutex::new(baseline),
             written: AtomicBool::new(false),
+            needs_writeback: AtomicBool::new(false),
         }
     }
 
@@ -136,10 +139,16 @@ impl OpenFile {
         self.written.load(Ordering::Acquire) || self.baseline.lock().differs(stat)
     }
 
+    /// Whether dirty pages may be there that nobody has asked the kernel to write yet.
+    pub fn take_needs_writeback(&self) -> bool {
+        self.needs_writeback.swap(false, Ordering::AcqRel)
+    }
+
     /// The journal now agrees with `stat`. Called under the gate, with the stat that was recorded:
     /// a write that came after it still differs.
     pub fn settled(&self, baseline: Baseline) {
         self.written.store(false, Ordering::Release);
+        self.needs_writeback.store(true, Ordering::Release);
         *self.baseline.lock() = baseline;
     }
 }

@@ -17,6 +17,9 @@ use super::{Inner, Result, Vfs, extent_id};
 /// Orphans taken from the journal at once.
 const PAGE: usize = 256;
 
+/// Pause after a pass.
+const PAUSE: Duration = Duration::from_millis(25);
+
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -68,12 +71,16 @@ pub fn spawn(inner: &Arc<Inner>) {
                 tokio::time::sleep(RETRY).await;
                 work.notify_one();
             }
+            drop(vfs);
+            // A burst of unlinks is a few passes, not one each.
+            tokio::time::sleep(PAUSE).await;
         }
     });
 }
 
 impl Vfs {
-    async fn reap_all(&self) -> Result<()> {
+    /// Removes what has been unlinked by now, apart from what is open.
+    pub async fn reap_all(&self) -> Result<()> {
         let superseded = std::mem::take(&mut *self.inner.reaper.superseded.lock());
         for id in superseded {
             self.extents().remove(id)?;

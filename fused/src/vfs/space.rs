@@ -80,14 +80,14 @@ impl Vfs {
     }
 
     /// Bytes of the cache budget in use.
-    pub fn cache_used(&self) -> Result<u64> {
-        Ok(self.extents().usage()?.used_bytes)
+    pub fn cache_used(&self) -> u64 {
+        self.extents().used_bytes()
     }
 
     /// Holds a writer back while the cache is full.
     pub(super) async fn wait_for_space(&self) -> Result<()> {
         let budget = self.inner.config.cache_bytes_max;
-        if self.extents().usage()?.used_bytes < budget {
+        if self.extents().used_bytes() < budget {
             return Ok(());
         }
         let ledger = &self.inner.space;
@@ -96,7 +96,7 @@ impl Vfs {
                 let freed = ledger.freed.notified();
                 ledger.look.notify_one();
                 freed.await;
-                if self.extents().usage()?.used_bytes < budget {
+                if self.extents().used_bytes() < budget {
                     return Ok(());
                 }
             }
@@ -116,11 +116,11 @@ impl Vfs {
         let budget = self.inner.config.cache_bytes_max;
         let high = budget / 100 * HIGH_PERCENT;
         let low = budget / 100 * LOW_PERCENT;
-        if self.extents().usage()?.used_bytes <= high {
+        if self.extents().used_bytes() <= high {
             return Ok(());
         }
         for id in self.oldest_first()? {
-            if self.extents().usage()?.used_bytes <= low {
+            if self.extents().used_bytes() <= low {
                 break;
             }
             self.evict(Ino(id.ino)).await?;

@@ -6,6 +6,7 @@
 use journal::{Ino, Inode, Kind, NewInode, Removed, RenameMode};
 use nix::errno::Errno;
 
+use super::listing::Discovery;
 use super::{Attributes, Result, Vfs, now};
 
 /// The longest name, in bytes (NAME_MAX, limits.h). FUSE itself would let 1024 pass.
@@ -23,13 +24,14 @@ impl Vfs {
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG.into());
         }
-        if let Some(inode) = self.journal().lookup(parent, name).await?
-            && !self.is_store_knowledge(&inode)
-        {
-            return Ok(inode);
-        }
-        self.discover(parent, name).await?;
-        let found = self.journal().lookup(parent, name).await?;
+        let known = match self.journal().lookup(parent, name).await? {
+            Some(inode) if !self.is_store_knowledge(&inode) => return Ok(inode),
+            known => known,
+        };
+        let found = match self.discover(parent, name).await? {
+            Discovery::Known => known,
+            Discovery::Asked => self.journal().lookup(parent, name).await?,
+        };
         Ok(found.ok_or(Errno::ENOENT)?)
     }
 
@@ -38,7 +40,8 @@ impl Vfs {
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG.into());
         }
-        self.discover(parent, name).await
+        self.discover(parent, name).await?;
+        Ok(())
     }
 
     /// mkdir(2), mknod(2), symlink(2).
@@ -121,10 +124,11 @@ impl Vfs {
             return Ok(());
         };
         let target = self.journal().lookup(to.0, to.1).await?;
-        for directory in [Some(&source), target.as_ref()].into_iter().flatten() {
-            if directory.kind == Kind::Directory {
-                self.list_tree(directory.ino).await?;
-            }
+        if source.kind == Kind::Directory {
+            self.list_tree(source.ino).await?;
+        }
+        if let Some(directory) = target.as_ref().filter(|target| target.kind == Kind::Directory) {
+            self.list_if_stale(directory.ino).await?;
         }
         match (mode, target) {
             (RenameMode::Replace, Some(target))

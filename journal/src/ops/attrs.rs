@@ -2,7 +2,7 @@
 
 use crate::attempts::transact;
 use crate::txn::{Order, Txn};
-use crate::types::{Ino, Inode, Kind, SetAttr, Timestamp};
+use crate::types::{Ino, Inode, Kind, Seal, SetAttr, Timestamp};
 use crate::{Error, Journal};
 
 impl Journal {
@@ -41,7 +41,9 @@ async fn set_attr(
             inode.size = size;
             inode.content.epoch = inode.content.epoch.next();
             inode.content.valid = inode.content.valid.min(size);
-            inode.content.seal = None;
+            if inode.content.seal != Some(Seal::Synced) {
+                inode.content.seal = None;
+            }
         }
         // POSIX: also when the size stays.
         inode.mtime = now;

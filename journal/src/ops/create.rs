@@ -105,6 +105,7 @@ async fn create(
         },
         unsynced_on: None,
         orphan_on: None,
+        moved: false,
     };
     if new.kind == Kind::File {
         txn.set_writer(&mut row, new.writer)?;

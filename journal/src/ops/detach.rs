@@ -23,6 +23,7 @@ impl Journal {
             if origin.epoch == content.epoch {
                 content.epoch = content.epoch.next();
             }
+            row.moved = false;
             if row.inode.nlink > 0 {
                 txn.mark_unsynced(&mut row, Order::Keep, now).await?;
             }

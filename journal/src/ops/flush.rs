@@ -19,8 +19,8 @@ impl Journal {
     /// Records that the store has `flushed.origin`, made from the epochs given. Its key is this
     /// inode's now, and not garbage; the key that it had before is garbage if it was another one.
     ///
-    /// A renamed directory that still has a resync row is answered with `Newer` and left as it is:
-    /// its origin says where its children are.
+    /// A renamed directory that still has a resync row is answered with `Newer` and keeps its origin,
+    /// which says where its children are; the new marker counts as garbage until the next flush.
     pub async fn flushed(
         &self,
         ino: Ino,
@@ -55,6 +55,9 @@ async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcom
         return Ok(FlushOutcome::Clean);
     }
     if directory && !same_key && txn.kv.get(&keys::resync(ino), false).await?.is_some() {
+        // The marker is in the store: somebody must remember that. If it is where the directory lives
+        // now, its next flush takes it out of the garbage again.
+        discard(txn, ino, new, directory).await?;
         return Ok(FlushOutcome::Newer);
     }
 
@@ -63,8 +66,13 @@ async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcom
     {
         txn.release(ino, &old, directory).await?;
     }
-    if txn.claim(&new.key).await? != Some(ino) {
-        txn.put(&keys::claim(&new.key), &ClaimRow { ino })?;
+    let is_late = new.epoch != row.inode.content.epoch || new.meta_epoch != row.inode.meta_epoch;
+    match txn.claim(&new.key).await? {
+        Some(owner) if owner == ino => {}
+        // Another directory lives there by now, and a marker is as good for it: it keeps the claim, so
+        // that the marker does not become garbage when this one moves on.
+        Some(owner) if directory && is_late && txn.inode(owner).await?.is_some() => {}
+        _ => txn.put(&keys::claim(&new.key), &ClaimRow { ino })?,
     }
     if txn.kv.get(&keys::garbage(&new.key), false).await?.is_some() {
         txn.clear(&keys::garbage(&new.key));
@@ -73,6 +81,8 @@ async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcom
     // `valid` stays: holes of a sparse file stay zeros that nobody has to fetch. `evicted` raises it.
     row.inode.content.learned = true;
     let has_newer = row.inode.is_content_dirty() || row.inode.is_meta_dirty();
+    // Until its newest name is in the store, the key may be that of an earlier one.
+    row.moved = directory && has_newer && (row.moved || !same_key);
     let outcome = if has_newer && row.inode.nlink > 0 {
         FlushOutcome::Newer
     } else {

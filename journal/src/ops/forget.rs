@@ -14,8 +14,9 @@ const CHUNK: usize = 128;
 type Step = (Vec<(Vec<u8>, Inode)>, Option<Vec<u8>>);
 
 impl Journal {
-    /// Forgets what a complete listing of the directory has not `seen`, as far as it is only cached: imported, never changed here in bytes, attributes or name,
-    /// with one name, and for directories without entries. Answers the names and inodes forgotten.
+    /// Forgets what a complete listing of the directory has not `seen`, as far as it is only cached:
+    /// imported, never changed here in bytes, attributes or name, with one name, and for directories
+    /// without entries. Answers the names and inodes forgotten.
     ///
     /// Below a renamed directory that waits for its resync nothing is forgotten: what is listed there
     /// isn't what was imported.

@@ -7,8 +7,8 @@
 
 use super::forget::{drop_cached, is_forgettable};
 use crate::attempts::transact;
-use crate::records::{ClaimRow, InodeRow};
-use crate::txn::{Txn, check_name};
+use crate::records::{ClaimRow, InodeRow, ResyncRow};
+use crate::txn::{Order, Txn, check_name};
 use crate::types::{Content, Epoch, Found, Ino, Inode, Kind, Origin, Timestamp};
 use crate::{Error, Journal, keys};
 
@@ -60,7 +60,7 @@ async fn import(
                 let row = txn.behind(entry).await?;
                 if is_forgettable(txn, &row).await? && !is_taken(txn, &found.key).await? {
                     drop_cached(txn, &row, dir, &found.name).await?;
-                    changed.push(add(txn, &above.inode, found, listed_at)?);
+                    changed.push(add(txn, &above, found, listed_at).await?);
                     new_dirs += 1;
                 }
             }
@@ -68,7 +68,7 @@ async fn import(
             None => {
                 let deleted = journal.shared.recent.lock().is_since(&found.key, listed_at);
                 if !deleted && !is_taken(txn, &found.key).await? {
-                    changed.push(add(txn, &above.inode, found, listed_at)?);
+                    changed.push(add(txn, &above, found, listed_at).await?);
                     new_dirs += u32::from(found.kind == Kind::Directory);
                 }
             }
@@ -93,9 +93,9 @@ async fn is_taken(txn: &mut Txn<'_>, object: &str) -> Result<bool, Error> {
 }
 
 /// A name that the journal doesn't know.
-fn add(
+async fn add(
     txn: &mut Txn<'_>,
-    above: &Inode,
+    above: &InodeRow,
     found: &Found,
     listed_at: Timestamp,
 ) -> Result<Inode, Error> {
@@ -105,8 +105,8 @@ fn add(
         ino: txn.take_ino()?,
         kind: found.kind,
         mode: found.mode.unwrap_or(if is_dir { 0o755 } else { 0o644 }) & 0o7777,
-        uid: found.uid.unwrap_or(above.uid),
-        gid: found.gid.unwrap_or(above.gid),
+        uid: found.uid.unwrap_or(above.inode.uid),
+        gid: found.gid.unwrap_or(above.inode.gid),
         nlink: if is_dir { 2 } else { 1 },
         rdev: 0,
         size,
@@ -114,7 +114,7 @@ fn add(
         mtime: found.mtime,
         ctime: found.mtime,
         btime: found.mtime,
-        parent: above.ino,
+        parent: above.inode.ino,
         meta_epoch: 0,
         content: Content {
             origin: Some(Origin {
@@ -126,17 +126,27 @@ fn add(
                 checked: listed_at,
             }),
             valid: size,
-            learned: found.mode.is_some(),
+            learned: found.learned,
             ..Content::default()
         },
     };
-    let row = InodeRow {
+    let mut row = InodeRow {
         inode,
         unsynced_on: None,
         orphan_on: None,
+        moved: false,
     };
+    if above.moved {
+        // Its key is below a path that the directory has left: it must follow.
+        row.inode.meta_epoch += 1;
+        row.moved = is_dir;
+        txn.mark_unsynced(&mut row, Order::Keep, listed_at).await?;
+        if is_dir {
+            txn.put(&keys::resync(row.inode.ino), &ResyncRow { cursor: None })?;
+        }
+    }
     txn.put_inode(&row)?;
-    txn.put_name(above.ino, &found.name, &row.inode, true)?;
+    txn.put_name(above.inode.ino, &found.name, &row.inode, true)?;
     let claim = ClaimRow { ino: row.inode.ino };
     txn.put(&keys::claim(&found.key), &claim)?;
     txn.count_inodes(1);
@@ -170,7 +180,7 @@ fn compare(
     inode.mode = found.mode.map_or(inode.mode, |mode| mode & 0o7777);
     inode.uid = found.uid.unwrap_or(inode.uid);
     inode.gid = found.gid.unwrap_or(inode.gid);
-    inode.content.learned = found.mode.is_some();
+    inode.content.learned = found.learned;
     txn.put_inode(&row)?;
     Ok(Some(row.inode))
 }

@@ -48,7 +48,11 @@ async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Re
             inode.mode = mode.map_or(inode.mode, |mode| mode & 0o7777);
             inode.uid = uid.unwrap_or(inode.uid);
             inode.gid = gid.unwrap_or(inode.gid);
-            inode.content.learned = true;
+            if !inode.content.learned {
+                // A listing only knows when the object was put.
+                inode.mtime = *mtime;
+                inode.content.learned = true;
+            }
         }
         Seen::Gone => {
             let links = keys::links(ino);

@@ -198,8 +198,8 @@ async fn settle_at(
     if row.inode.kind == Kind::Directory {
         let ino = row.inode.ino;
         // Below a directory that came from the store there may be more than was ever listed.
-        let may_have_keys =
-            row.inode.content.origin.is_some() || txn.has_any(&keys::dirent(ino, b"")).await?;
+        row.moved = row.inode.content.origin.is_some();
+        let may_have_keys = row.moved || txn.has_any(&keys::dirent(ino, b"")).await?;
         if may_have_keys {
             txn.put(&keys::resync(ino), &ResyncRow { cursor: None })?;
         }

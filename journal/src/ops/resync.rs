@@ -6,7 +6,8 @@
 //! everything below whose key may be old is unsynced, or it or a directory above it has a row.
 //!
 //! A directory that came from the store may have entries that were never listed. The caller completes
-//! its listing, under the key of its origin, before it calls the first step.
+//! its listing, under the key of its origin, before it calls the first step. What is imported there
+//! later, until the directory's own key has followed, becomes unsynced as it comes (`moved`).
 
 use crate::attempts::{look, transact};
 use crate::records::{DirentRow, ResyncRow, corrupt, decode};
@@ -77,6 +78,7 @@ async fn follow(txn: &mut Txn<'_>, entry: DirentRow, now: Timestamp) -> Result<(
     // Without an origin it may be on its way to the old key right now.
     if row.inode.content.origin.is_some() || row.unsynced_on.is_some() {
         row.inode.meta_epoch += 1;
+        row.moved = entry.kind == Kind::Directory && row.inode.content.origin.is_some();
         txn.mark_unsynced(&mut row, Order::Keep, now).await?;
         txn.put_inode(&row)?;
     }

@@ -52,6 +52,7 @@ impl Journal {
             }
             let mut inode = txn.need(row.ino).await?;
             txn.clear_unsynced(&mut inode);
+            inode.moved = false;
             txn.put_inode(&inode)?;
             Ok(true)
         })

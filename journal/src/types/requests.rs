@@ -120,6 +120,9 @@ pub struct Found {
     pub uid: Option<u32>,
     /// Group, where known; else the directory's.
     pub gid: Option<u32>,
+    /// Mode, owner and times are the object's own; otherwise they are guesses, and a look at the
+    /// object itself will tell.
+    pub learned: bool,
 }
 
 /// What a second look at one object showed, for `refresh`.

@@ -108,6 +108,7 @@ pub fn found(name: &str, key: &str, etag: &str, size: u64) -> Found {
         mode: None,
         uid: None,
         gid: None,
+        learned: false,
     }
 }
 

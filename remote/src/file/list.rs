@@ -51,7 +51,11 @@ pub(super) struct Snapshots(Mutex<VecDeque<Arc<Snapshot>>>);
 
 impl Snapshots {
     fn find(&self, id: u64, dir: &ObjectKey) -> Option<Arc<Snapshot>> {
-        self.0.lock().iter().find(|snapshot| snapshot.id == id && snapshot.dir == *dir).cloned()
+        self.0
+            .lock()
+            .iter()
+            .find(|snapshot| snapshot.id == id && snapshot.dir == *dir)
+            .cloned()
     }
 
     fn keep(&self, snapshot: &Arc<Snapshot>) {
@@ -70,32 +74,52 @@ impl Snapshots {
 }
 
 impl Inner {
-    pub(super) fn list_page(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage> {
+    pub(super) fn list_page(
+        &self,
+        dir: &ObjectKey,
+        after: Option<&ListToken>,
+        max: usize,
+    ) -> Result<ListPage> {
         const OP: &str = "list";
         let mut page = ListPage::default();
-        let Some(open) = self.tree.dir(OP, dir)? else { return Ok(page) };
+        let Some(open) = self.tree.dir(OP, dir)? else {
+            return Ok(page);
+        };
         let (id, last) = match after {
             None => (None, ""),
             Some(token) => match token.0.split_once('/') {
                 Some((id, last)) => (u64::from_str_radix(id, 16).ok(), last),
-                None => return Err(Error::other(OP, dir.as_str(), "this is not the token of a listing")),
+                None => {
+                    return Err(Error::other(
+                        OP,
+                        dir.as_str(),
+                        "this is not the token of a listing",
+                    ));
+                }
             },
         };
         if after.is_none() && !dir.0.is_empty() {
             page.marker = Some(meta::stat(&open, OP, dir)?.meta(dir));
         }
-        let stat_dir = open.try_clone().map_err(|e| super::tree::io_error(OP, dir, e))?;
+        let stat_dir = open
+            .try_clone()
+            .map_err(|e| super::tree::io_error(OP, dir, e))?;
         let snapshot = match id.and_then(|id| self.listings.find(id, dir)) {
             Some(snapshot) => snapshot,
             None => Arc::new(Snapshot {
                 id: rand::random(),
                 dir: dir.clone(),
-                entries: read(Dir::from_fd(open).map_err(|errno| errno_error(OP, dir, errno))?, dir)?,
+                entries: read(
+                    Dir::from_fd(open).map_err(|errno| errno_error(OP, dir, errno))?,
+                    dir,
+                )?,
             }),
         };
         let from = match after {
             None => 0,
-            Some(_) => snapshot.entries.partition_point(|entry| &*entry.component <= last),
+            Some(_) => snapshot
+                .entries
+                .partition_point(|entry| &*entry.component <= last),
         };
         let to = snapshot.entries.len().min(from.saturating_add(max));
         for entry in &snapshot.entries[from..to] {
@@ -116,7 +140,11 @@ impl Inner {
             }
         }
         if to < snapshot.entries.len() && to > from {
-            page.next = Some(ListToken(format!("{:x}/{}", snapshot.id, snapshot.entries[to - 1].component)));
+            page.next = Some(ListToken(format!(
+                "{:x}/{}",
+                snapshot.id,
+                snapshot.entries[to - 1].component
+            )));
             self.listings.keep(&snapshot);
         } else {
             self.listings.drop(snapshot.id);
@@ -134,7 +162,9 @@ fn read(mut open: Dir, dir: &ObjectKey) -> Result<Vec<Entry>> {
         if disk == b"." || disk == b".." {
             continue;
         }
-        let Some(component) = from_disk(OsStr::from_bytes(disk)) else { continue };
+        let Some(component) = from_disk(OsStr::from_bytes(disk)) else {
+            continue;
+        };
         let differs = (component.as_bytes() != disk).then(|| disk.into());
         found.push((component, differs, entry.file_type()));
     }
@@ -154,8 +184,16 @@ fn read(mut open: Dir, dir: &ObjectKey) -> Result<Vec<Entry>> {
                 }
             }
         };
-        let component = if kind == Kind::Directory { format!("{component}/") } else { component };
-        entries.push(Entry { component: component.into(), kind, disk });
+        let component = if kind == Kind::Directory {
+            format!("{component}/")
+        } else {
+            component
+        };
+        entries.push(Entry {
+            component: component.into(),
+            kind,
+            disk,
+        });
     }
     entries.sort_unstable();
     Ok(entries)

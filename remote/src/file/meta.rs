@@ -50,7 +50,12 @@ impl Stat {
     }
 
     pub(super) fn etag(&self) -> ETag {
-        ETag(format!("{:x}-{:x}-{:x}", self.ino(), self.mtime_ns(), self.size()))
+        ETag(format!(
+            "{:x}-{:x}-{:x}",
+            self.ino(),
+            self.mtime_ns(),
+            self.size()
+        ))
     }
 
     pub(super) fn posix(&self) -> PosixAttrs {
@@ -59,7 +64,9 @@ impl Stat {
             uid: Some(self.0.st_uid),
             gid: Some(self.0.st_gid),
             mtime_ns: Some(self.mtime_ns()),
-            atime_ns: Some(i128::from(self.0.st_atime) * 1_000_000_000 + i128::from(self.0.st_atime_nsec)),
+            atime_ns: Some(
+                i128::from(self.0.st_atime) * 1_000_000_000 + i128::from(self.0.st_atime_nsec),
+            ),
             version: None,
         }
     }
@@ -78,11 +85,18 @@ impl Stat {
 
 /// Of something open.
 pub(super) fn stat(file: impl AsFd, op: &'static str, key: &ObjectKey) -> Result<Stat> {
-    fstat(file).map(Stat).map_err(|errno| errno_error(op, key, errno))
+    fstat(file)
+        .map(Stat)
+        .map_err(|errno| errno_error(op, key, errno))
 }
 
 /// Of a name in a directory, of a link itself if it is one. `None` if it isn't there.
-pub(super) fn stat_at(dir: impl AsFd, name: &OsStr, op: &'static str, key: &ObjectKey) -> Result<Option<Stat>> {
+pub(super) fn stat_at(
+    dir: impl AsFd,
+    name: &OsStr,
+    op: &'static str,
+    key: &ObjectKey,
+) -> Result<Option<Stat>> {
     match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Stat(stat))),
         Err(Errno::ENOENT) => Ok(None),
@@ -98,22 +112,36 @@ pub(super) fn version(file: impl AsFd) -> Option<FileVersion> {
 }
 
 /// Gives a file attributes, those that are known. Who may not give files away keeps them.
-pub(super) fn apply(file: impl AsFd, attrs: &PosixAttrs, op: &'static str, key: &ObjectKey) -> Result<()> {
+pub(super) fn apply(
+    file: impl AsFd,
+    attrs: &PosixAttrs,
+    op: &'static str,
+    key: &ObjectKey,
+) -> Result<()> {
     let file = file.as_fd();
     if attrs.uid.is_some() || attrs.gid.is_some() {
-        match fchown(file, attrs.uid.map(Uid::from_raw), attrs.gid.map(Gid::from_raw)) {
+        match fchown(
+            file,
+            attrs.uid.map(Uid::from_raw),
+            attrs.gid.map(Gid::from_raw),
+        ) {
             Ok(()) => {}
-            Err(Errno::EPERM) => tracing::debug!(%key, "not allowed to set the owner; it stays as it is"),
+            Err(Errno::EPERM) => {
+                tracing::debug!(%key, "not allowed to set the owner; it stays as it is")
+            }
             Err(errno) => return Err(errno_error(op, key, errno)),
         }
     }
     // After the owner: a change of owner takes the set-id bits away.
     if let Some(mode) = attrs.mode {
-        fchmod(file, Mode::from_bits_truncate(mode & 0o7777)).map_err(|errno| errno_error(op, key, errno))?;
+        fchmod(file, Mode::from_bits_truncate(mode & 0o7777))
+            .map_err(|errno| errno_error(op, key, errno))?;
     }
     if let Some(version) = attrs.version {
         let value = version.encode();
-        if let Err(error) = rustix::fs::fsetxattr(file, VERSION_XATTR, value.as_bytes(), XattrFlags::empty()) {
+        if let Err(error) =
+            rustix::fs::fsetxattr(file, VERSION_XATTR, value.as_bytes(), XattrFlags::empty())
+        {
             tracing::debug!(%key, %error, "the file system keeps no version on the file");
         }
     }
@@ -122,7 +150,8 @@ pub(super) fn apply(file: impl AsFd, attrs: &PosixAttrs, op: &'static str, key: 
             Some((seconds, nanos)) => TimeSpec::new(seconds, nanos),
             None => TimeSpec::UTIME_OMIT,
         };
-        futimens(file, &spec(attrs.atime_ns), &spec(attrs.mtime_ns)).map_err(|errno| errno_error(op, key, errno))?;
+        futimens(file, &spec(attrs.atime_ns), &spec(attrs.mtime_ns))
+            .map_err(|errno| errno_error(op, key, errno))?;
     }
     Ok(())
 }

@@ -47,7 +47,8 @@ use crate::backend::Backend;
 use crate::error::{Error, ProbeError, Result};
 use crate::keys::ObjectKey;
 use crate::types::{
-    Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put, UploadId,
+    Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put,
+    UploadId,
 };
 use crate::url::StoreUrl;
 
@@ -90,7 +91,11 @@ impl FileStore {
         let shown = key.0.clone();
         match tokio::task::spawn_blocking(move || work(&inner, &key)).await {
             Ok(result) => result,
-            Err(error) => Err(Error::other(op, &shown, format!("the call was broken off: {error}"))),
+            Err(error) => Err(Error::other(
+                op,
+                &shown,
+                format!("the call was broken off: {error}"),
+            )),
         }
     }
 }
@@ -104,7 +109,13 @@ impl Inner {
                 None => None,
             },
         };
-        let Some(stat) = found.filter(|stat| if key.is_directory() { stat.is_dir() } else { stat.is_file() }) else {
+        let Some(stat) = found.filter(|stat| {
+            if key.is_directory() {
+                stat.is_dir()
+            } else {
+                stat.is_file()
+            }
+        }) else {
             return Ok(None);
         };
         let mut found = stat.meta(key);
@@ -133,9 +144,14 @@ impl Inner {
         let wanted = range.end - range.start;
         let mut body = Vec::new();
         body.try_reserve_exact(usize::try_from(wanted).unwrap_or(usize::MAX))
-            .map_err(|_| Error::transient(OP, key.as_str(), "not enough memory for so long a range"))?;
+            .map_err(|_| {
+                Error::transient(OP, key.as_str(), "not enough memory for so long a range")
+            })?;
         file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
-        (&mut file).take(wanted).read_to_end(&mut body).map_err(failed)?;
+        (&mut file)
+            .take(wanted)
+            .read_to_end(&mut body)
+            .map_err(failed)?;
         if let Some(wanted) = if_match
             && version(&file)? != *wanted
         {
@@ -173,43 +189,86 @@ impl Backend for FileStore {
         let inner = Arc::clone(&self.0);
         match tokio::task::spawn_blocking(move || inner.tree.check()).await {
             Ok(result) => result,
-            Err(error) => Err(ProbeError::Other(format!("{folder}: the call was broken off: {error}"))),
+            Err(error) => Err(ProbeError::Other(format!(
+                "{folder}: the call was broken off: {error}"
+            ))),
         }
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>> {
-        self.blocking("look up", key, |inner, key| inner.head(key)).await
+        self.blocking("look up", key, |inner, key| inner.head(key))
+            .await
     }
 
-    async fn list_page(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage> {
+    async fn list_page(
+        &self,
+        dir: &ObjectKey,
+        after: Option<&ListToken>,
+        max: usize,
+    ) -> Result<ListPage> {
         let after = after.cloned();
-        self.blocking("list", dir, move |inner, dir| inner.list_page(dir, after.as_ref(), max)).await
+        self.blocking("list", dir, move |inner, dir| {
+            inner.list_page(dir, after.as_ref(), max)
+        })
+        .await
     }
 
     async fn exists_below(&self, dir: &ObjectKey) -> Result<bool> {
-        self.blocking("look below", dir, |inner, dir| Ok(inner.tree.dir("look below", dir)?.is_some())).await
+        self.blocking("look below", dir, |inner, dir| {
+            Ok(inner.tree.dir("look below", dir)?.is_some())
+        })
+        .await
     }
 
-    async fn get(&self, key: &ObjectKey, range: Range<u64>, if_match: Option<&ETag>) -> Result<Bytes> {
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes> {
         let if_match = if_match.cloned();
-        self.blocking("read", key, move |inner, key| inner.get(key, range, if_match.as_ref())).await
+        self.blocking("read", key, move |inner, key| {
+            inner.get(key, range, if_match.as_ref())
+        })
+        .await
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, attrs: &PosixAttrs, condition: &Condition) -> Result<Put> {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        attrs: &PosixAttrs,
+        condition: &Condition,
+    ) -> Result<Put> {
         let (attrs, condition) = (*attrs, condition.clone());
-        self.blocking("write", key, move |inner, key| inner.put(key, &body, &attrs, &condition)).await
+        self.blocking("write", key, move |inner, key| {
+            inner.put(key, &body, &attrs, &condition)
+        })
+        .await
     }
 
     async fn multipart(&self, key: &ObjectKey, attrs: &PosixAttrs) -> Result<UploadId> {
         let attrs = *attrs;
-        self.blocking("begin upload of", key, move |inner, key| inner.begin_upload(key, &attrs)).await
+        self.blocking("begin upload of", key, move |inner, key| {
+            inner.begin_upload(key, &attrs)
+        })
+        .await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartTag> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartTag> {
         // Before going to another thread, so that the first part's length is known to all others.
         self.0.uploads.announce(upload, number, body.len() as u64);
         let upload = upload.clone();
-        self.blocking("upload part of", key, move |inner, key| inner.put_part(key, &upload, number, &body)).await
+        self.blocking("upload part of", key, move |inner, key| {
+            inner.put_part(key, &upload, number, &body)
+        })
+        .await
     }
 
     async fn complete(
@@ -220,17 +279,31 @@ impl Backend for FileStore {
         condition: &Condition,
     ) -> Result<Put> {
         let (upload, parts, condition) = (upload.clone(), parts.to_vec(), condition.clone());
-        self.blocking("complete upload of", key, move |inner, key| inner.complete(key, &upload, &parts, &condition)).await
+        self.blocking("complete upload of", key, move |inner, key| {
+            inner.complete(key, &upload, &parts, &condition)
+        })
+        .await
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
         let upload = upload.clone();
-        self.blocking("abort upload of", key, move |inner, key| inner.abort(key, &upload)).await
+        self.blocking("abort upload of", key, move |inner, key| {
+            inner.abort(key, &upload)
+        })
+        .await
     }
 
-    async fn set_attributes(&self, key: &ObjectKey, etag: Option<&ETag>, attrs: &PosixAttrs) -> Result<Put> {
+    async fn set_attributes(
+        &self,
+        key: &ObjectKey,
+        etag: Option<&ETag>,
+        attrs: &PosixAttrs,
+    ) -> Result<Put> {
         let (etag, attrs) = (etag.cloned(), *attrs);
-        self.blocking("set attributes of", key, move |inner, key| inner.set_attributes(key, etag.as_ref(), &attrs)).await
+        self.blocking("set attributes of", key, move |inner, key| {
+            inner.set_attributes(key, etag.as_ref(), &attrs)
+        })
+        .await
     }
 
     async fn copy(
@@ -241,20 +314,30 @@ impl Backend for FileStore {
         if_match: Option<&ETag>,
     ) -> Result<Put> {
         let (to, attrs, if_match) = (to.clone(), *attrs, if_match.cloned());
-        self.blocking("copy", from, move |inner, from| inner.copy(from, &to, &attrs, if_match.as_ref())).await
+        self.blocking("copy", from, move |inner, from| {
+            inner.copy(from, &to, &attrs, if_match.as_ref())
+        })
+        .await
     }
 
     async fn delete(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()> {
         let if_match = if_match.cloned();
-        self.blocking("delete", key, move |inner, key| inner.delete(key, if_match.as_ref())).await
+        self.blocking("delete", key, move |inner, key| {
+            inner.delete(key, if_match.as_ref())
+        })
+        .await
     }
 
     async fn make_dir(&self, dir: &ObjectKey, attrs: &PosixAttrs) -> Result<()> {
         let attrs = *attrs;
-        self.blocking("make directory", dir, move |inner, dir| inner.make_dir(dir, &attrs)).await
+        self.blocking("make directory", dir, move |inner, dir| {
+            inner.make_dir(dir, &attrs)
+        })
+        .await
     }
 
     async fn remove_dir(&self, dir: &ObjectKey) -> Result<()> {
-        self.blocking("remove directory", dir, |inner, dir| inner.remove_dir(dir)).await
+        self.blocking("remove directory", dir, |inner, dir| inner.remove_dir(dir))
+            .await
     }
 }

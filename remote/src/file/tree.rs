@@ -20,8 +20,14 @@ use crate::error::{Error, ProbeError, Result, excerpt};
 use crate::keys::{self, ObjectKey};
 
 /// Opening a directory: to walk through, to read or flush.
-const WALK: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const WALK: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+const READ: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 /// Mode of directories that are made because something is put into them.
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o755);
 
@@ -35,7 +41,10 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new(path: PathBuf) -> Tree {
-        Tree { path, root: Mutex::new(None) }
+        Tree {
+            path,
+            root: Mutex::new(None),
+        }
     }
 
     pub(super) fn folder(&self) -> String {
@@ -48,16 +57,22 @@ impl Tree {
             Ok(_) => Ok(()),
             Err(Errno::ENOENT) => Err(ProbeError::NoSuchBucket(format!("the folder {folder}"))),
             Err(Errno::ENOTDIR) => Err(ProbeError::NotADirectory(folder)),
-            Err(Errno::EACCES | Errno::EPERM) => {
-                Err(ProbeError::AccessDenied { operation: "list files".into(), store: folder })
-            }
-            Err(errno) => Err(ProbeError::Unreachable { endpoint: folder, detail: errno.desc().to_owned() }),
+            Err(Errno::EACCES | Errno::EPERM) => Err(ProbeError::AccessDenied {
+                operation: "list files".into(),
+                store: folder,
+            }),
+            Err(errno) => Err(ProbeError::Unreachable {
+                endpoint: folder,
+                detail: errno.desc().to_owned(),
+            }),
         }
     }
 
     pub(super) fn root(&self, op: &'static str) -> Result<Arc<OwnedFd>> {
         self.open_root().map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR => Error::unreachable(op, "", format!("the folder {} is not there", self.folder())),
+            Errno::ENOENT | Errno::ENOTDIR => {
+                Error::unreachable(op, "", format!("the folder {} is not there", self.folder()))
+            }
             errno => errno_error(op, &ObjectKey::default(), errno),
         })
     }
@@ -75,7 +90,11 @@ impl Tree {
 
     /// The directory that a key's last component is in, and that component's name on disk. `None` if
     /// there is no such directory.
-    pub(super) fn parent(&self, op: &'static str, key: &ObjectKey) -> Result<Option<(OwnedFd, OsString)>> {
+    pub(super) fn parent(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+    ) -> Result<Option<(OwnedFd, OsString)>> {
         let (dirs, name) = split(op, key)?;
         match self.walk(op, key, &dirs, false)? {
             Some(dir) => Ok(Some((dir, name))),
@@ -84,11 +103,19 @@ impl Tree {
     }
 
     /// Like [`Tree::parent`], but directories that are missing are made.
-    pub(super) fn make_parent(&self, op: &'static str, key: &ObjectKey) -> Result<(OwnedFd, OsString)> {
+    pub(super) fn make_parent(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+    ) -> Result<(OwnedFd, OsString)> {
         let (dirs, name) = split(op, key)?;
         match self.walk(op, key, &dirs, true)? {
             Some(dir) => Ok((dir, name)),
-            None => Err(Error::transient(op, key.as_str(), "its directory was removed in the same moment")),
+            None => Err(Error::transient(
+                op,
+                key.as_str(),
+                "its directory was removed in the same moment",
+            )),
         }
     }
 
@@ -104,8 +131,15 @@ impl Tree {
     }
 
     /// A regular file, opened; `None` if there is none.
-    pub(super) fn open_file(&self, op: &'static str, key: &ObjectKey, flags: OFlag) -> Result<Option<File>> {
-        let Some((dir, name)) = self.parent(op, key)? else { return Ok(None) };
+    pub(super) fn open_file(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+        flags: OFlag,
+    ) -> Result<Option<File>> {
+        let Some((dir, name)) = self.parent(op, key)? else {
+            return Ok(None);
+        };
         // Without O_NONBLOCK a fifo would hold us up for ever.
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         match openat(&dir, &*name, flags, Mode::empty()) {
@@ -114,14 +148,23 @@ impl Tree {
                 let regular = file.metadata().map_err(|e| io_error(op, key, e))?.is_file();
                 Ok(regular.then_some(file))
             }
-            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::ENOTDIR | Errno::EISDIR) => Ok(None),
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::ENOTDIR | Errno::EISDIR) => {
+                Ok(None)
+            }
             Err(errno) => Err(errno_error(op, key, errno)),
         }
     }
 
-    fn walk(&self, op: &'static str, key: &ObjectKey, dirs: &[OsString], make: bool) -> Result<Option<OwnedFd>> {
+    fn walk(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+        dirs: &[OsString],
+        make: bool,
+    ) -> Result<Option<OwnedFd>> {
         let root = self.root(op)?;
-        let mut at = openat(&*root, ".", READ, Mode::empty()).map_err(|errno| errno_error(op, key, errno))?;
+        let mut at = openat(&*root, ".", READ, Mode::empty())
+            .map_err(|errno| errno_error(op, key, errno))?;
         for (depth, name) in dirs.iter().enumerate() {
             let flags = if depth + 1 == dirs.len() { READ } else { WALK };
             let mut opened = openat(&at, &**name, flags, Mode::empty());
@@ -135,7 +178,11 @@ impl Tree {
                 Err(Errno::ENOTDIR | Errno::ELOOP) if !make => return Ok(None),
                 Err(Errno::ENOTDIR | Errno::ELOOP) => {
                     let name = excerpt(name.to_string_lossy());
-                    return Err(Error::other(op, key.as_str(), format!("'{name}' in its path is not a folder; move it away")));
+                    return Err(Error::other(
+                        op,
+                        key.as_str(),
+                        format!("'{name}' in its path is not a folder; move it away"),
+                    ));
                 }
                 Err(errno) => return Err(errno_error(op, key, errno)),
             };
@@ -152,7 +199,8 @@ fn make_dir(parent: &OwnedFd, name: &OsString, op: &'static str, key: &ObjectKey
         Err(errno) => return Err(errno_error(op, key, errno)),
     }
     // The parent may be open for walking only.
-    let readable = openat(parent, ".", READ, Mode::empty()).map_err(|errno| errno_error(op, key, errno))?;
+    let readable =
+        openat(parent, ".", READ, Mode::empty()).map_err(|errno| errno_error(op, key, errno))?;
     sync_dir(&readable, op, key)
 }
 
@@ -172,12 +220,22 @@ fn split(op: &'static str, key: &ObjectKey) -> Result<(Vec<OsString>, OsString)>
     for component in path.split('/') {
         match to_disk(component) {
             Some(name) => names.push(OsString::from_vec(name)),
-            None => return Err(Error::other(op, key.as_str(), "this key can't be the path of a file")),
+            None => {
+                return Err(Error::other(
+                    op,
+                    key.as_str(),
+                    "this key can't be the path of a file",
+                ));
+            }
         }
     }
     match names.pop() {
         Some(name) => Ok((names, name)),
-        None => Err(Error::other(op, key.as_str(), "the root of the store is not a file")),
+        None => Err(Error::other(
+            op,
+            key.as_str(),
+            "the root of the store is not a file",
+        )),
     }
 }
 
@@ -187,7 +245,11 @@ fn to_disk(component: &str) -> Option<Vec<u8>> {
         return Some(component.as_bytes().to_vec());
     }
     let name = keys::decode_name(component)?;
-    Some(if keys::is_reserved_family(&name) { component.as_bytes().to_vec() } else { name })
+    Some(if keys::is_reserved_family(&name) {
+        component.as_bytes().to_vec()
+    } else {
+        name
+    })
 }
 
 /// The key component of a name on disk; `None` for what is our own.
@@ -217,17 +279,32 @@ pub(super) fn errno_error(op: &'static str, key: &ObjectKey, errno: Errno) -> Er
         Errno::ENOENT => Error::not_found(op, text),
         Errno::EACCES | Errno::EPERM => Error::denied(op, text, detail),
         Errno::ENOSPC | Errno::EDQUOT => Error::full(op, text, detail),
-        Errno::EROFS => Error::ReadOnly { op, key: text.to_owned() },
-        Errno::ENAMETOOLONG => {
-            Error::KeyTooLong { key: text.chars().take(60).collect(), bytes: text.len(), bytes_max: 255 }
-        }
-        Errno::EAGAIN | Errno::EBUSY | Errno::EINTR | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => {
-            Error::transient(op, text, detail)
-        }
-        Errno::ESTALE | Errno::ETIMEDOUT | Errno::EHOSTDOWN | Errno::EHOSTUNREACH | Errno::ENOTCONN | Errno::ENODEV => {
-            Error::unreachable(op, text, detail)
-        }
-        Errno::EXDEV => Error::other(op, text, "another file system is mounted inside the folder; give its own URL"),
+        Errno::EROFS => Error::ReadOnly {
+            op,
+            key: text.to_owned(),
+        },
+        Errno::ENAMETOOLONG => Error::KeyTooLong {
+            key: text.chars().take(60).collect(),
+            bytes: text.len(),
+            bytes_max: 255,
+        },
+        Errno::EAGAIN
+        | Errno::EBUSY
+        | Errno::EINTR
+        | Errno::EMFILE
+        | Errno::ENFILE
+        | Errno::ENOMEM => Error::transient(op, text, detail),
+        Errno::ESTALE
+        | Errno::ETIMEDOUT
+        | Errno::EHOSTDOWN
+        | Errno::EHOSTUNREACH
+        | Errno::ENOTCONN
+        | Errno::ENODEV => Error::unreachable(op, text, detail),
+        Errno::EXDEV => Error::other(
+            op,
+            text,
+            "another file system is mounted inside the folder; give its own URL",
+        ),
         _ => Error::other(op, text, detail),
     }
 }

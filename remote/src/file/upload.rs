@@ -4,7 +4,8 @@
 //! part `n` is written at `(n-1) * length`; a part that comes before the length is known, doesn't fit, or
 //! belongs to an upload that another process began, goes to a file of its own, `<upload>.<n>`. Every part
 //! is flushed before it is acknowledged, because the caller records it as done. Completing checks that the
-//! parts lie end to end, which is the rule, and renames; else it puts them together in a new file.
+//! parts lie end to end, which is the rule, copies those with files of their own into their gaps, and
+//! renames; if parts have odd lengths, it puts them together in a new file.
 //!
 //! The upload's name holds all that a later process needs, separated by dots: a version (`1`), the
 //! staging file, its inode number, and mode, owner, group, mtime, atime,
@@ -66,7 +67,14 @@ impl Upload {
         fn show(value: Option<impl ToString>) -> String {
             value.map_or_else(|| "-".to_owned(), |value| value.to_string())
         }
-        let PosixAttrs { mode, uid, gid, mtime_ns, atime_ns, version } = self.attrs;
+        let PosixAttrs {
+            mode,
+            uid,
+            gid,
+            mtime_ns,
+            atime_ns,
+            version,
+        } = self.attrs;
         UploadId(
             [
                 "1".to_owned(),
@@ -85,10 +93,16 @@ impl Upload {
 
     fn parse(id: &UploadId) -> Option<Upload> {
         fn read<T: std::str::FromStr>(text: &str) -> Option<Option<T>> {
-            if text == "-" { Some(None) } else { text.parse().ok().map(Some) }
+            if text == "-" {
+                Some(None)
+            } else {
+                text.parse().ok().map(Some)
+            }
         }
         let fields: Vec<&str> = id.0.split('.').collect();
-        let ["1", name, ino, mode, uid, gid, mtime, atime, version] = fields[..] else { return None };
+        let ["1", name, ino, mode, uid, gid, mtime, atime, version] = fields[..] else {
+            return None;
+        };
         // It becomes a path: nothing but what we gave out.
         (name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit())).then_some(())?;
         Some(Upload {
@@ -113,6 +127,12 @@ enum Place {
 }
 
 impl Place {
+    fn length(&self) -> u64 {
+        match self {
+            Place::Main { length, .. } | Place::Own { length } => *length,
+        }
+    }
+
     fn tag(&self) -> PartTag {
         PartTag(match self {
             Place::Main { offset, length } => format!("m-{offset:x}-{length:x}"),
@@ -124,8 +144,13 @@ impl Place {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         let fields: Vec<&str> = tag.0.split('-').collect();
         match fields[..] {
-            ["m", offset, length] => Some(Place::Main { offset: number(offset)?, length: number(length)? }),
-            ["s", length] => Some(Place::Own { length: number(length)? }),
+            ["m", offset, length] => Some(Place::Main {
+                offset: number(offset)?,
+                length: number(length)?,
+            }),
+            ["s", length] => Some(Place::Own {
+                length: number(length)?,
+            }),
             _ => None,
         }
     }
@@ -137,25 +162,47 @@ impl Inner {
         let mut staged = self.stage(OP, key)?;
         sync_dir(self.staging(OP, key)?, OP, key)?;
         let ino = meta::stat(&staged.file, OP, key)?.ino();
-        let upload = Upload { name: staged.name().to_string_lossy().into_owned(), ino, attrs: *attrs };
+        let upload = Upload {
+            name: staged.name().to_string_lossy().into_owned(),
+            ino,
+            attrs: *attrs,
+        };
         self.uploads.0.lock().insert(upload.name.clone(), None);
         staged.keep();
         Ok(upload.id())
     }
 
-    pub(super) fn put_part(&self, key: &ObjectKey, id: &UploadId, number: u32, body: &[u8]) -> Result<PartTag> {
+    pub(super) fn put_part(
+        &self,
+        key: &ObjectKey,
+        id: &UploadId,
+        number: u32,
+        body: &[u8],
+    ) -> Result<PartTag> {
         const OP: &str = "upload part of";
         let upload = Upload::parse(id).ok_or_else(|| no_such_upload(OP, key))?;
-        let Some(staged) = self.staged(OP, key, &upload.name)? else { return Err(no_such_upload(OP, key)) };
+        let Some(staged) = self.staged(OP, key, &upload.name)? else {
+            return Err(no_such_upload(OP, key));
+        };
         let length = body.len() as u64;
         let place = match self.uploads.part_length(&upload.name) {
-            Some(stride) if length <= stride => Place::Main { offset: u64::from(number - 1) * stride, length },
+            Some(stride) if length <= stride => Place::Main {
+                offset: u64::from(number - 1) * stride,
+                length,
+            },
             _ => Place::Own { length },
         };
         let written = match &place {
-            Place::Main { offset, .. } => staged.file.write_all_at(body, *offset).and_then(|()| staged.file.sync_data()),
+            Place::Main { offset, .. } => staged
+                .file
+                .write_all_at(body, *offset)
+                .and_then(|()| staged.file.sync_data()),
             Place::Own { .. } => {
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let flags = OFlag::O_WRONLY
+                    | OFlag::O_CREAT
+                    | OFlag::O_TRUNC
+                    | OFlag::O_NOFOLLOW
+                    | OFlag::O_CLOEXEC;
                 let dir = self.staging(OP, key)?;
                 let own = format!("{}.{number}", upload.name);
                 let file = openat(&dir, own.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
@@ -179,21 +226,22 @@ impl Inner {
     ) -> Result<Put> {
         const OP: &str = "complete upload of";
         let upload = Upload::parse(id).ok_or_else(|| no_such_upload(OP, key))?;
-        let places: Option<Vec<(u32, Place)>> =
-            parts.iter().map(|(number, tag)| Some((*number, Place::parse(tag)?))).collect();
+        let places: Option<Vec<(u32, Place)>> = parts
+            .iter()
+            .map(|(number, tag)| Some((*number, Place::parse(tag)?)))
+            .collect();
         let places = places.ok_or_else(|| no_such_upload(OP, key))?;
         let Some(mut staged) = self.staged(OP, key, &upload.name)? else {
             return self.completed_before(key, &upload);
         };
         let mut end = 0;
-        let end_to_end = places.iter().all(|(_, place)| match place {
-            Place::Main { offset, length } if *offset == end => {
-                end += length;
-                true
-            }
-            _ => false,
+        let in_place = places.iter().all(|(_, place)| {
+            let fits = !matches!(place, Place::Main { offset, .. } if *offset != end);
+            end += place.length();
+            fits
         });
-        let put = if end_to_end {
+        let put = if in_place {
+            self.fill_gaps(key, &upload, &mut staged, &places)?;
             let there = meta::stat(&staged.file, OP, key)?.size();
             if there < end {
                 return Err(no_such_upload(OP, key));
@@ -222,37 +270,97 @@ impl Inner {
         if let Some((dir, name)) = self.tree.parent(OP, key)?
             && let Some(stat) = meta::stat_at(&dir, &name, OP, key)?
             && stat.ino() == upload.ino
-            && upload.attrs.mtime_ns.is_none_or(|mtime| mtime == stat.mtime_ns())
+            && upload
+                .attrs
+                .mtime_ns
+                .is_none_or(|mtime| mtime == stat.mtime_ns())
         {
             sync_dir(&dir, OP, key)?;
-            return Ok(Put { etag: Some(stat.etag()) });
+            return Ok(Put {
+                etag: Some(stat.etag()),
+            });
         }
         Err(no_such_upload(OP, key))
     }
 
+    /// Copies parts that have files of their own to where they belong.
+    fn fill_gaps(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        main: &mut Staged,
+        places: &[(u32, Place)],
+    ) -> Result<()> {
+        const OP: &str = "complete upload of";
+        let mut at = 0;
+        for (number, place) in places {
+            if let Place::Own { length } = place {
+                main.file
+                    .seek(SeekFrom::Start(at))
+                    .map_err(|e| io_error(OP, key, e))?;
+                self.copy_part(
+                    key,
+                    self.own_part(key, upload, *number)?,
+                    0,
+                    *length,
+                    &mut main.file,
+                )?;
+            }
+            at += place.length();
+        }
+        Ok(())
+    }
+
     /// Copies parts that don't lie end to end into a new file.
-    fn put_together(&self, key: &ObjectKey, upload: &Upload, main: &Staged, places: &[(u32, Place)]) -> Result<Staged> {
+    fn put_together(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        main: &Staged,
+        places: &[(u32, Place)],
+    ) -> Result<Staged> {
         const OP: &str = "complete upload of";
         let mut whole = self.stage(OP, key)?;
         for (number, place) in places {
-            let (source, offset, length) = match place {
-                Place::Main { offset, length } => (main.file.try_clone().map_err(|e| io_error(OP, key, e))?, *offset, *length),
-                Place::Own { length } => {
-                    let mut own = self
-                        .staged(OP, key, &format!("{}.{number}", upload.name))?
-                        .ok_or_else(|| no_such_upload(OP, key))?;
-                    own.keep();
-                    (own.file.try_clone().map_err(|e| io_error(OP, key, e))?, 0, *length)
-                }
+            let (source, offset) = match place {
+                Place::Main { offset, .. } => (
+                    main.file.try_clone().map_err(|e| io_error(OP, key, e))?,
+                    *offset,
+                ),
+                Place::Own { .. } => (self.own_part(key, upload, *number)?, 0),
             };
-            let mut source = source;
-            source.seek(SeekFrom::Start(offset)).map_err(|e| io_error(OP, key, e))?;
-            let copied = std::io::copy(&mut source.take(length), &mut whole.file).map_err(|e| io_error(OP, key, e))?;
-            if copied != length {
-                return Err(no_such_upload(OP, key));
-            }
+            self.copy_part(key, source, offset, place.length(), &mut whole.file)?;
         }
         Ok(whole)
+    }
+
+    fn own_part(&self, key: &ObjectKey, upload: &Upload, number: u32) -> Result<File> {
+        const OP: &str = "complete upload of";
+        match self.staged(OP, key, &format!("{}.{number}", upload.name))? {
+            Some(own) => own.file.try_clone().map_err(|e| io_error(OP, key, e)),
+            None => Err(no_such_upload(OP, key)),
+        }
+    }
+
+    fn copy_part(
+        &self,
+        key: &ObjectKey,
+        mut source: File,
+        offset: u64,
+        length: u64,
+        to: &mut File,
+    ) -> Result<()> {
+        const OP: &str = "complete upload of";
+        source
+            .seek(SeekFrom::Start(offset))
+            .map_err(|e| io_error(OP, key, e))?;
+        let copied =
+            std::io::copy(&mut source.take(length), to).map_err(|e| io_error(OP, key, e))?;
+        if copied == length {
+            Ok(())
+        } else {
+            Err(no_such_upload(OP, key))
+        }
     }
 
     /// Removes what is left of an upload.
@@ -261,10 +369,16 @@ impl Inner {
         let staging = self.staging(op, key)?;
         let mut left = vec![OsString::from(name)];
         let dir = staging.try_clone().map_err(|e| io_error(op, key, e))?;
-        for entry in Dir::from_fd(dir).map_err(|errno| errno_error(op, key, errno))?.iter() {
+        for entry in Dir::from_fd(dir)
+            .map_err(|errno| errno_error(op, key, errno))?
+            .iter()
+        {
             let entry = entry.map_err(|errno| errno_error(op, key, errno))?;
             let bytes = entry.file_name().to_bytes();
-            if bytes.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b".")) {
+            if bytes
+                .strip_prefix(name.as_bytes())
+                .is_some_and(|rest| rest.starts_with(b"."))
+            {
                 left.push(OsString::from_vec(bytes.to_vec()));
             }
         }
@@ -279,7 +393,10 @@ impl Inner {
 }
 
 fn no_such_upload(op: &'static str, key: &ObjectKey) -> Error {
-    Error::NoSuchUpload { op, key: key.0.clone() }
+    Error::NoSuchUpload {
+        op,
+        key: key.0.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -288,15 +405,32 @@ mod tests {
 
     #[test]
     fn an_uploads_name_carries_its_attributes() {
-        let attrs = PosixAttrs { mode: Some(0o640), mtime_ns: Some(-7), version: FileVersion::decode("1-2-3-4-5"), ..Default::default() };
-        let upload = Upload { name: "0123456789abcdef0123456789abcdef".into(), ino: 42, attrs };
+        let attrs = PosixAttrs {
+            mode: Some(0o640),
+            mtime_ns: Some(-7),
+            version: FileVersion::decode("1-2-3-4-5"),
+            ..Default::default()
+        };
+        let upload = Upload {
+            name: "0123456789abcdef0123456789abcdef".into(),
+            ino: 42,
+            attrs,
+        };
         let back = Upload::parse(&upload.id()).unwrap();
-        assert_eq!((back.name, back.ino, back.attrs), (upload.name.clone(), 42, attrs));
+        assert_eq!(
+            (back.name, back.ino, back.attrs),
+            (upload.name.clone(), 42, attrs)
+        );
     }
 
     #[test]
     fn a_name_that_was_not_given_out_here_is_refused() {
-        for id in ["", "1.../../etc/passwd.1.-.-.-.-.-.-", "1.0123456789abcdef0123456789abcde/.1.-.-.-.-.-.-", "2.0123456789abcdef0123456789abcdef.1.-.-.-.-.-.-"] {
+        for id in [
+            "",
+            "1.../../etc/passwd.1.-.-.-.-.-.-",
+            "1.0123456789abcdef0123456789abcde/.1.-.-.-.-.-.-",
+            "2.0123456789abcdef0123456789abcdef.1.-.-.-.-.-.-",
+        ] {
             assert!(Upload::parse(&UploadId(id.into())).is_none(), "{id}");
         }
     }

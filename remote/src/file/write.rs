@@ -70,9 +70,11 @@ impl Inner {
             other => other,
         };
         opened.map_err(|errno| match errno {
-            Errno::ENOTDIR | Errno::ELOOP => {
-                Error::other(op, key.as_str(), format!("'{STAGING}' in the store's root is not a folder; move it away"))
-            }
+            Errno::ENOTDIR | Errno::ELOOP => Error::other(
+                op,
+                key.as_str(),
+                format!("'{STAGING}' in the store's root is not a folder; move it away"),
+            ),
             errno => errno_error(op, key, errno),
         })
     }
@@ -80,17 +82,39 @@ impl Inner {
     pub(super) fn stage(&self, op: &'static str, key: &ObjectKey) -> Result<Staged> {
         let dir = self.staging(op, key)?;
         let name = OsString::from(format!("{:032x}", rand::random::<u128>()));
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = openat(&dir, &*name, flags, mode).map_err(|errno| errno_error(op, key, errno))?;
-        Ok(Staged { dir, name, file: File::from(file), keep: false })
+        let file =
+            openat(&dir, &*name, flags, mode).map_err(|errno| errno_error(op, key, errno))?;
+        Ok(Staged {
+            dir,
+            name,
+            file: File::from(file),
+            keep: false,
+        })
     }
 
     /// Opens what an earlier call staged; `None` if it isn't there.
-    pub(super) fn staged(&self, op: &'static str, key: &ObjectKey, name: &str) -> Result<Option<Staged>> {
+    pub(super) fn staged(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+        name: &str,
+    ) -> Result<Option<Staged>> {
         let dir = self.staging(op, key)?;
-        match openat(&dir, name, OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(file) => Ok(Some(Staged { dir, name: name.into(), file: File::from(file), keep: true })),
+        match openat(
+            &dir,
+            name,
+            OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(file) => Ok(Some(Staged {
+                dir,
+                name: name.into(),
+                file: File::from(file),
+                keep: true,
+            })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno_error(op, key, errno)),
         }
@@ -105,7 +129,10 @@ impl Inner {
         attrs: &PosixAttrs,
         condition: &Condition,
     ) -> Result<Put> {
-        let attrs = PosixAttrs { mode: Some(attrs.mode.unwrap_or(FILE_MODE)), ..*attrs };
+        let attrs = PosixAttrs {
+            mode: Some(attrs.mode.unwrap_or(FILE_MODE)),
+            ..*attrs
+        };
         meta::apply(&staged.file, &attrs, op, key)?;
         staged.file.sync_all().map_err(|e| io_error(op, key, e))?;
         for _ in 0..PARENT_TRIES {
@@ -120,7 +147,11 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::transient(op, key.as_str(), "its directory was removed in the same moment"))
+        Err(Error::transient(
+            op,
+            key.as_str(),
+            "its directory was removed in the same moment",
+        ))
     }
 
     fn commit(
@@ -138,8 +169,16 @@ impl Inner {
         if let Some(old) = &old
             && !old.is_file()
         {
-            let what = if old.is_dir() { "a folder" } else { "something that is no regular file" };
-            return Err(Error::other(op, key.as_str(), format!("{what} of the same name is in the way; move it away")));
+            let what = if old.is_dir() {
+                "a folder"
+            } else {
+                "something that is no regular file"
+            };
+            return Err(Error::other(
+                op,
+                key.as_str(),
+                format!("{what} of the same name is in the way; move it away"),
+            ));
         }
         let holds = match (condition, &old) {
             (Condition::None, _) | (Condition::Absent, None) => true,
@@ -155,7 +194,9 @@ impl Inner {
         match renamed {
             Ok(()) => {
                 staged.keep();
-                Ok(Put { etag: Some(new.etag()) })
+                Ok(Put {
+                    etag: Some(new.etag()),
+                })
             }
             Err(Errno::EEXIST) => match self.already_there(op, key, staged, &new)? {
                 Some(etag) => Ok(Put { etag: Some(etag) }),
@@ -167,14 +208,27 @@ impl Inner {
 
     /// Whether the object is already what is staged: a write of ours, before a crash, that nobody
     /// recorded. Only if time and length are the same are the bytes compared.
-    fn already_there(&self, op: &'static str, key: &ObjectKey, staged: &Staged, new: &meta::Stat) -> Result<Option<ETag>> {
-        let Some(there) = self.tree.open_file(op, key, OFlag::O_RDONLY)? else { return Ok(None) };
+    fn already_there(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+        staged: &Staged,
+        new: &meta::Stat,
+    ) -> Result<Option<ETag>> {
+        let Some(there) = self.tree.open_file(op, key, OFlag::O_RDONLY)? else {
+            return Ok(None);
+        };
         let old = meta::stat(&there, op, key)?;
         if old.size() != new.size() || old.mtime_ns() != new.mtime_ns() {
             return Ok(None);
         }
-        let ours = staged.file.try_clone().and_then(|mut file| file.rewind().map(|()| file));
-        let same = ours.and_then(|ours| same_bytes(ours, there)).map_err(|e| io_error(op, key, e))?;
+        let ours = staged
+            .file
+            .try_clone()
+            .and_then(|mut file| file.rewind().map(|()| file));
+        let same = ours
+            .and_then(|ours| same_bytes(ours, there))
+            .map_err(|e| io_error(op, key, e))?;
         if !same {
             return Ok(None);
         }
@@ -184,13 +238,28 @@ impl Inner {
         Ok(Some(old.etag()))
     }
 
-    pub(super) fn put(&self, key: &ObjectKey, body: &[u8], attrs: &PosixAttrs, condition: &Condition) -> Result<Put> {
+    pub(super) fn put(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        attrs: &PosixAttrs,
+        condition: &Condition,
+    ) -> Result<Put> {
         let mut staged = self.stage("write", key)?;
-        staged.file.write_all(body).map_err(|e| io_error("write", key, e))?;
+        staged
+            .file
+            .write_all(body)
+            .map_err(|e| io_error("write", key, e))?;
         self.publish("write", key, &mut staged, attrs, condition)
     }
 
-    pub(super) fn copy(&self, from: &ObjectKey, to: &ObjectKey, attrs: &PosixAttrs, if_match: Option<&ETag>) -> Result<Put> {
+    pub(super) fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        attrs: &PosixAttrs,
+        if_match: Option<&ETag>,
+    ) -> Result<Put> {
         const OP: &str = "copy";
         let Some(mut source) = self.tree.open_file(OP, from, OFlag::O_RDONLY)? else {
             return Err(Error::not_found(OP, from.as_str()));
@@ -205,14 +274,24 @@ impl Inner {
         if meta::stat(&source, OP, from)?.etag() != before.etag() {
             return Err(Error::precondition(OP, from.as_str()));
         }
-        let had = PosixAttrs { version: meta::version(&source), ..before.posix() };
+        let had = PosixAttrs {
+            version: meta::version(&source),
+            ..before.posix()
+        };
         self.publish(OP, to, &mut staged, &attrs.or(had), &Condition::None)
     }
 
-    pub(super) fn set_attributes(&self, key: &ObjectKey, etag: Option<&ETag>, attrs: &PosixAttrs) -> Result<Put> {
+    pub(super) fn set_attributes(
+        &self,
+        key: &ObjectKey,
+        etag: Option<&ETag>,
+        attrs: &PosixAttrs,
+    ) -> Result<Put> {
         const OP: &str = "set attributes of";
         if key.is_directory() {
-            let Some(dir) = self.tree.dir(OP, key)? else { return Err(Error::not_found(OP, key.as_str())) };
+            let Some(dir) = self.tree.dir(OP, key)? else {
+                return Err(Error::not_found(OP, key.as_str()));
+            };
             meta::apply(&dir, attrs, OP, key)?;
             sync_dir(&dir, OP, key)?;
             return Ok(Put { etag: None });
@@ -221,7 +300,9 @@ impl Inner {
             return Err(Error::not_found(OP, key.as_str()));
         };
         let lock = self.commit.lock();
-        if etag.is_some_and(|etag| meta::stat(&file, OP, key).map_or(true, |stat| stat.etag() != *etag)) {
+        if etag.is_some_and(|etag| {
+            meta::stat(&file, OP, key).map_or(true, |stat| stat.etag() != *etag)
+        }) {
             return Err(Error::precondition(OP, key.as_str()));
         }
         meta::apply(&file, attrs, OP, key)?;
@@ -233,7 +314,9 @@ impl Inner {
 
     pub(super) fn delete(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()> {
         const OP: &str = "delete";
-        let Some((dir, name)) = self.tree.parent(OP, key)? else { return Ok(()) };
+        let Some((dir, name)) = self.tree.parent(OP, key)? else {
+            return Ok(());
+        };
         {
             let _lock = self.commit.lock();
             match meta::stat_at(&dir, &name, OP, key)? {
@@ -266,7 +349,9 @@ impl Inner {
 
     pub(super) fn remove_dir(&self, key: &ObjectKey) -> Result<()> {
         const OP: &str = "remove directory";
-        let Some((dir, name)) = self.tree.parent(OP, key)? else { return Ok(()) };
+        let Some((dir, name)) = self.tree.parent(OP, key)? else {
+            return Ok(());
+        };
         match unlinkat(&dir, &*name, UnlinkatFlags::RemoveDir) {
             Ok(()) => sync_dir(&dir, OP, key),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
@@ -277,7 +362,13 @@ impl Inner {
 
 /// Renames only if nothing is there.
 fn rename_absent(staged: &Staged, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
-    match renameat2(&staged.dir, &*staged.name, dir, name, RenameFlags::RENAME_NOREPLACE) {
+    match renameat2(
+        &staged.dir,
+        &*staged.name,
+        dir,
+        name,
+        RenameFlags::RENAME_NOREPLACE,
+    ) {
         // Not every file system has it (NFS).
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
             linkat(&staged.dir, &*staged.name, dir, name, AtFlags::empty())?;

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use object_store::aws::AwsAuthorizer;
-use object_store::client::{HttpClient, HttpConnector, HttpErrorKind, HttpRequest, HttpRequestBody, ReqwestConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpErrorKind, HttpRequest, HttpRequestBody, ReqwestConnector,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::config::Config;
@@ -27,7 +29,11 @@ const HASH_INLINE_BYTES: usize = 1024 * 1024;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What the signature's rules leave unescaped.
-const STRICT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const STRICT: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 const STRICT_PATH: AsciiSet = STRICT.remove(b'/');
 
 /// Escapes a key for the path of a request, as the signature wants it.
@@ -52,7 +58,12 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn new(op: &'static str, shown_key: &str, method: Method, key: Option<String>) -> Request {
+    pub(super) fn new(
+        op: &'static str,
+        shown_key: &str,
+        method: Method,
+        key: Option<String>,
+    ) -> Request {
         Request {
             op,
             shown_key: shown_key.to_owned(),
@@ -72,14 +83,23 @@ impl Request {
 
     /// Adds a header. Values that HTTP can't carry are an error.
     pub(super) fn header(mut self, name: &str, value: &str) -> Result<Request> {
-        let problem = || Error::other(self.op, &self.shown_key, format!("'{name}' can't be sent as a header"));
+        let problem = || {
+            Error::other(
+                self.op,
+                &self.shown_key,
+                format!("'{name}' can't be sent as a header"),
+            )
+        };
         let parsed_name = HeaderName::try_from(name).map_err(|_| problem())?;
         let parsed_value = HeaderValue::try_from(value).map_err(|_| problem())?;
         self.headers.insert(parsed_name, parsed_value);
         Ok(self)
     }
 
-    pub(super) fn headers(mut self, pairs: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Request> {
+    pub(super) fn headers(
+        mut self,
+        pairs: &[(impl AsRef<str>, impl AsRef<str>)],
+    ) -> Result<Request> {
         for (name, value) in pairs {
             self = self.header(name.as_ref(), value.as_ref())?;
         }
@@ -157,12 +177,19 @@ impl Client {
                 && match &outcome {
                     Ok(Ok(_)) => false,
                     Ok(Err(refusal)) => refusal.is_temporary() && !request.once,
-                    Err(Failure { sent, error }) => error.is_retryable() && !(*sent && request.once),
+                    Err(Failure { sent, error }) => {
+                        error.is_retryable() && !(*sent && request.once)
+                    }
                 };
             if !again {
                 return outcome.map_err(|failure| failure.error);
             }
-            tracing::debug!(op = request.op, key = request.shown_key, retries, "the store did not answer, trying again");
+            tracing::debug!(
+                op = request.op,
+                key = request.shown_key,
+                retries,
+                "the store did not answer, trying again"
+            );
             tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.5))).await;
             backoff *= 4;
         }
@@ -179,19 +206,40 @@ impl Client {
         };
         let response = self.http.execute(signed).await.map_err(network)?;
         let (parts, body) = response.into_parts();
-        let object_bytes = if request.method == Method::GET { usize::MAX } else { ANSWER_BYTES_MAX };
-        let limit = if parts.status.is_success() { object_bytes } else { ANSWER_BYTES_MAX };
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        let object_bytes = if request.method == Method::GET {
+            usize::MAX
+        } else {
+            ANSWER_BYTES_MAX
+        };
+        let limit = if parts.status.is_success() {
+            object_bytes
+        } else {
+            ANSWER_BYTES_MAX
+        };
+        let length = parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         if !head && length.is_some_and(|length| length > limit) {
-            return Err(Failure { sent: true, error: Error::other(request.op, &request.shown_key, "the answer is too long") });
+            return Err(Failure {
+                sent: true,
+                error: Error::other(request.op, &request.shown_key, "the answer is too long"),
+            });
         }
-        let body = if head { Bytes::new() } else { body.bytes().await.map_err(network)? };
+        let body = if head {
+            Bytes::new()
+        } else {
+            body.bytes().await.map_err(network)?
+        };
         // Completing and copying can fail after the status line has gone out: the error is in the body then.
         let late_error = parts.status == StatusCode::OK
             && matches!(request.method, Method::POST | Method::PUT)
             && Refusal::is_error_document(&body);
         if parts.status.is_success() && !late_error {
-            return Ok(Ok(Answer { headers: parts.headers, body }));
+            return Ok(Ok(Answer {
+                headers: parts.headers,
+                body,
+            }));
         }
         Ok(Err(Refusal::read(parts.status, &parts.headers, &body)))
     }
@@ -200,7 +248,11 @@ impl Client {
         let mut url = self.config.bucket_url.clone();
         if let Some(key) = &request.key {
             if key.split('/').any(|part| part == "." || part == "..") {
-                return Err(Error::other(request.op, &request.shown_key, "a key with '.' or '..' between slashes can't be sent over HTTP"));
+                return Err(Error::other(
+                    request.op,
+                    &request.shown_key,
+                    "a key with '.' or '..' between slashes can't be sent over HTTP",
+                ));
             }
             url.push('/');
             url.push_str(&escape_path(key));
@@ -221,19 +273,30 @@ impl Client {
             .map_err(|e| failed(format!("can't be put into a request: {e}")))?;
         signed.headers_mut().extend(request.headers.clone());
         if matches!(request.method, Method::PUT | Method::POST) {
-            signed.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+            signed
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
         }
-        let Some(provider) = &self.config.credentials else { return Ok(signed) };
+        let Some(provider) = &self.config.credentials else {
+            return Ok(signed);
+        };
         let credential = provider.get_credential().await.map_err(|e| {
-            Error::denied(request.op, &request.shown_key, format!("no credentials: {}", chain(&e)))
+            Error::denied(
+                request.op,
+                &request.shown_key,
+                format!("no credentials: {}", chain(&e)),
+            )
         })?;
         let region = self.config.region.clone();
         let authorize = move || {
-            let result = AwsAuthorizer::new(&credential, "s3", &region).try_authorize(&mut signed, None);
+            let result =
+                AwsAuthorizer::new(&credential, "s3", &region).try_authorize(&mut signed, None);
             result.map(|()| signed)
         };
         let signed = if request.body.len() > HASH_INLINE_BYTES {
-            tokio::task::spawn_blocking(authorize).await.map_err(|e| failed(format!("signing: {e}")))?
+            tokio::task::spawn_blocking(authorize)
+                .await
+                .map_err(|e| failed(format!("signing: {e}")))?
         } else {
             authorize()
         };

@@ -43,33 +43,78 @@ impl Config {
     pub(super) fn resolve(url: &StoreUrl, settings: &Settings) -> Result<Config> {
         let profile = settings.aws_profile().map_err(setting)?;
         let get = |names: &[&str]| {
-            settings.get(names).or_else(|| names.iter().find_map(|name| profile.get(*name).map(String::as_str)))
+            settings.get(names).or_else(|| {
+                names
+                    .iter()
+                    .find_map(|name| profile.get(*name).map(String::as_str))
+            })
         };
-        let endpoint = get(&["endpoint", "aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"])
-            .map(|text| parse_endpoint(text))
-            .transpose()?;
-        let region = get(&["region", "aws_region", "aws_default_region"]).unwrap_or("us-east-1").to_owned();
-        if region.is_empty() || !region.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-            return Err(Error::other("open", "", "the region must be a name such as us-east-1"));
+        let endpoint = get(&[
+            "endpoint",
+            "aws_endpoint_url_s3",
+            "aws_endpoint_url",
+            "aws_endpoint",
+        ])
+        .map(parse_endpoint)
+        .transpose()?;
+        let region = get(&["region", "aws_region", "aws_default_region"])
+            .unwrap_or("us-east-1")
+            .to_owned();
+        if region.is_empty()
+            || !region
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        {
+            return Err(Error::other(
+                "open",
+                "",
+                "the region must be a name such as us-east-1",
+            ));
         }
         let path_style = match settings.flag(&["path_style"]).map_err(setting)? {
             Some(asked) => asked,
-            None => match settings.flag(&["aws_virtual_hosted_style_request"]).map_err(setting)? {
+            None => match settings
+                .flag(&["aws_virtual_hosted_style_request"])
+                .map_err(setting)?
+            {
                 Some(virtual_hosted) => !virtual_hosted,
-                None if profile.get("aws_s3.addressing_style").is_some_and(|style| style == "virtual") => false,
+                None if profile
+                    .get("aws_s3.addressing_style")
+                    .is_some_and(|style| style == "virtual") =>
+                {
+                    false
+                }
                 None => endpoint.is_some() || url.bucket().contains('.'),
             },
         };
         let bucket_url = bucket_url(endpoint.as_ref(), url.bucket(), &region, path_style)?;
         let http = bucket_url.starts_with("http://");
-        if http && settings.flag(&["allow_http", "aws_allow_http"]).map_err(setting)? == Some(false) {
-            return Err(Error::other("open", "", "the endpoint is http:// but allow_http is false"));
+        if http
+            && settings
+                .flag(&["allow_http", "aws_allow_http"])
+                .map_err(setting)?
+                == Some(false)
+        {
+            return Err(Error::other(
+                "open",
+                "",
+                "the endpoint is http:// but allow_http is false",
+            ));
         }
         let client_options = client_options(http, get(&["ca_bundle", "aws_ca_bundle"]))?;
-        let anonymous = settings.flag(&["anonymous", "aws_skip_signature"]).map_err(setting)? == Some(true);
+        let anonymous = settings
+            .flag(&["anonymous", "aws_skip_signature"])
+            .map_err(setting)?
+            == Some(true);
         let credentials = match anonymous {
             true => None,
-            false => Some(credentials(url.bucket(), &region, settings, &profile, client_options.clone())?),
+            false => Some(credentials(
+                url.bucket(),
+                &region,
+                settings,
+                &profile,
+                client_options.clone(),
+            )?),
         };
         let host = Url::parse(&bucket_url).map_err(setting)?;
         let endpoint = match host.port() {
@@ -90,19 +135,41 @@ impl Config {
 }
 
 fn parse_endpoint(text: &str) -> Result<Url> {
-    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let url = Url::parse(&with_scheme).map_err(|e| Error::other("open", "", format!("the endpoint is not a URL: {e}")))?;
+    let with_scheme = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("https://{text}")
+    };
+    let url = Url::parse(&with_scheme)
+        .map_err(|e| Error::other("open", "", format!("the endpoint is not a URL: {e}")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(Error::other("open", "", "the endpoint must be a URL such as http://127.0.0.1:9000"));
+        return Err(Error::other(
+            "open",
+            "",
+            "the endpoint must be a URL such as http://127.0.0.1:9000",
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::other("open", "", "the endpoint must not hold credentials"));
+        return Err(Error::other(
+            "open",
+            "",
+            "the endpoint must not hold credentials",
+        ));
     }
     Ok(url)
 }
 
-fn bucket_url(endpoint: Option<&Url>, bucket: &str, region: &str, path_style: bool) -> Result<String> {
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+fn bucket_url(
+    endpoint: Option<&Url>,
+    bucket: &str,
+    region: &str,
+    path_style: bool,
+) -> Result<String> {
+    let domain = if region.starts_with("cn-") {
+        "amazonaws.com.cn"
+    } else {
+        "amazonaws.com"
+    };
     Ok(match (endpoint, path_style) {
         (None, true) => format!("https://s3.{region}.{domain}/{bucket}"),
         (None, false) => format!("https://{bucket}.s3.{region}.{domain}"),
@@ -125,7 +192,8 @@ fn client_options(http: bool, ca_bundle: Option<&str>) -> Result<ClientOptions> 
         // Connections are many and bodies large: one connection a request beats one shared HTTP/2.
         .with_http1_only();
     if let (Some(path), false) = (ca_bundle, http) {
-        let pem = std::fs::read(path).map_err(|e| setting(format!("can't read the CA bundle {path}: {e}")))?;
+        let pem = std::fs::read(path)
+            .map_err(|e| setting(format!("can't read the CA bundle {path}: {e}")))?;
         let bundle = Certificate::from_pem_bundle(&pem)
             .map_err(|_| setting(format!("the CA bundle {path} holds no certificates")))?;
         for certificate in bundle {
@@ -141,7 +209,6 @@ fn retry_config() -> RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: 2,
         retry_timeout: Duration::from_secs(5),
-        ..Default::default()
     }
 }
 
@@ -152,11 +219,20 @@ fn credentials(
     profile: &std::collections::BTreeMap<String, String>,
     client_options: ClientOptions,
 ) -> Result<AwsCredentialProvider> {
-    let mut builder = AmazonS3Builder::new().with_retry(retry_config()).with_client_options(client_options);
+    let mut builder = AmazonS3Builder::new()
+        .with_retry(retry_config())
+        .with_client_options(client_options);
     // Keys belong together: a secret from one place must not meet the id from another.
     let mut layers = vec![];
-    if settings.get(&["access_key_id", "aws_access_key_id"]).is_none() {
-        layers.extend(profile.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if settings
+        .get(&["access_key_id", "aws_access_key_id"])
+        .is_none()
+    {
+        layers.extend(
+            profile
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
     }
     layers.extend(settings.with_prefix(&["aws_"]));
     for (name, value) in layers {
@@ -189,13 +265,18 @@ fn credentials(
 }
 
 /// Server-side encryption, by the names that `object_store` gives it.
-fn encryption_headers<'a>(get: &impl Fn(&[&str]) -> Option<&'a str>) -> Vec<(&'static str, String)> {
+fn encryption_headers<'a>(
+    get: &impl Fn(&[&str]) -> Option<&'a str>,
+) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
     if let Some(kind) = get(&["aws_server_side_encryption"]) {
         headers.push(("x-amz-server-side-encryption", kind.to_owned()));
     }
     if let Some(key) = get(&["aws_sse_kms_key_id"]) {
-        headers.push(("x-amz-server-side-encryption-aws-kms-key-id", key.to_owned()));
+        headers.push((
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            key.to_owned(),
+        ));
     }
     headers
 }
@@ -205,7 +286,10 @@ mod tests {
     use super::*;
 
     fn resolve(url: &str, vars: &[(&str, &str)]) -> Result<Config> {
-        let vars = vars.iter().copied().chain([("AWS_ACCESS_KEY_ID", "K"), ("AWS_SECRET_ACCESS_KEY", "S")]);
+        let vars = vars
+            .iter()
+            .copied()
+            .chain([("AWS_ACCESS_KEY_ID", "K"), ("AWS_SECRET_ACCESS_KEY", "S")]);
         Config::resolve(&StoreUrl::parse(url).unwrap(), &Settings::from_vars(vars))
     }
 
@@ -219,11 +303,22 @@ mod tests {
 
     #[test]
     fn a_server_of_ones_own_is_addressed_by_path() {
-        let config = resolve("s3://b/p", &[("AWS_ENDPOINT_URL", "http://127.0.0.1:9000/")]).unwrap();
-        assert_eq!((config.bucket_url.as_str(), config.endpoint.as_str()), ("http://127.0.0.1:9000/b", "127.0.0.1:9000"));
+        let config = resolve(
+            "s3://b/p",
+            &[("AWS_ENDPOINT_URL", "http://127.0.0.1:9000/")],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.bucket_url.as_str(), config.endpoint.as_str()),
+            ("http://127.0.0.1:9000/b", "127.0.0.1:9000")
+        );
         let special = resolve(
             "s3://b",
-            &[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_S3", "https://s3.lab"), ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")],
+            &[
+                ("AWS_ENDPOINT_URL", "http://a"),
+                ("AWS_ENDPOINT_URL_S3", "https://s3.lab"),
+                ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+            ],
         );
         assert_eq!(special.unwrap().bucket_url, "https://b.s3.lab");
     }

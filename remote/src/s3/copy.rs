@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::S3;
 use super::client::{Answer, Request, escape_path};
-use super::objects::{USER_METADATA, metadata_headers, object_meta, same_etag};
+use super::objects::{USER_METADATA, etag_of, metadata_headers, object_meta, same_etag};
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, Result};
 use crate::keys::ObjectKey;
@@ -55,19 +55,30 @@ impl S3 {
         };
         let meta = object_meta(from, &source);
         if let Some(wanted) = if_match
-            && meta.etag.as_ref().is_none_or(|found| !same_etag(&found.0, &wanted.0))
+            && meta
+                .etag
+                .as_ref()
+                .is_none_or(|found| !same_etag(&found.0, &wanted.0))
         {
             return Err(Error::precondition(op, from.as_str()));
         }
         let headers = described(&source, attrs, to.is_directory());
         if meta.size > COPY_BYTES_MAX {
-            return self.copy_in_parts(op, from, to, meta.size, meta.etag.as_ref(), &headers).await;
+            return self
+                .copy_in_parts(op, from, to, meta.size, meta.etag.as_ref(), &headers)
+                .await;
         }
         let request = Request::new(op, from.as_str(), Method::PUT, Some(self.full(to)))
             .headers(&headers)?
             .headers(self.client.write_headers())?
             .header("x-amz-metadata-directive", "REPLACE")?;
-        let etag = self.send_copy(op, from, self.of_version(request, from, meta.etag.as_ref())?).await?;
+        let etag = self
+            .send_copy(
+                op,
+                from,
+                self.of_version(request, from, meta.etag.as_ref())?,
+            )
+            .await?;
         Ok(Put { etag: Some(etag) })
     }
 
@@ -83,7 +94,10 @@ impl S3 {
         let upload = self.create_upload(to, headers).await?;
         let result = self.copy_parts(op, from, to, size, etag, &upload).await;
         match result {
-            Ok(parts) => self.complete_upload(to, &upload, &parts, &Condition::None).await,
+            Ok(parts) => {
+                self.complete_upload(to, &upload, &parts, &Condition::None)
+                    .await
+            }
             Err(error) => {
                 if let Err(left) = self.abort_upload(to, &upload).await {
                     tracing::warn!(key = to.as_str(), error = %left, "parts of a broken copy stay behind in the store");
@@ -111,7 +125,9 @@ impl S3 {
                     .query("partNumber", number.to_string())
                     .query("uploadId", upload.0.clone())
                     .header("x-amz-copy-source-range", &format!("bytes={start}-{last}"))?;
-                let tag = self.send_copy(op, from, self.of_version(request, from, etag)?).await?;
+                let tag = self
+                    .send_copy(op, from, self.of_version(request, from, etag)?)
+                    .await?;
                 Ok((number, PartTag(tag.0)))
             })
             .buffered(COPIES_AT_ONCE)
@@ -120,8 +136,17 @@ impl S3 {
     }
 
     /// Makes `request` a copy of version `etag` of `from`.
-    fn of_version(&self, request: Request, from: &ObjectKey, etag: Option<&ETag>) -> Result<Request> {
-        let source = format!("/{}/{}", self.client.bucket(), escape_path(&self.full(from)));
+    fn of_version(
+        &self,
+        request: Request,
+        from: &ObjectKey,
+        etag: Option<&ETag>,
+    ) -> Result<Request> {
+        let source = format!(
+            "/{}/{}",
+            self.client.bucket(),
+            escape_path(&self.full(from))
+        );
         let request = request.header("x-amz-copy-source", &source)?;
         match etag {
             Some(etag) => request.header("x-amz-copy-source-if-match", &etag.0),
@@ -129,12 +154,21 @@ impl S3 {
         }
     }
 
-    async fn send_copy(&self, op: &'static str, from: &ObjectKey, request: Request) -> Result<ETag> {
+    async fn send_copy(
+        &self,
+        op: &'static str,
+        from: &ObjectKey,
+        request: Request,
+    ) -> Result<ETag> {
         let answer = self.client.send(request).await?;
         let result: Option<CopyResult> = quick_xml::de::from_reader(&answer.body[..]).ok();
         match result.and_then(|result| result.e_tag) {
-            Some(etag) => Ok(ETag(etag)),
-            None => Err(Error::other(op, from.as_str(), "the store did not say what it copied")),
+            Some(etag) => Ok(etag_of(&etag)),
+            None => Err(Error::other(
+                op,
+                from.as_str(),
+                "the store did not say what it copied",
+            )),
         }
     }
 }

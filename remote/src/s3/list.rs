@@ -12,10 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::S3;
 use super::client::{Answer, Request};
+use super::objects::etag_of;
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, ProbeError, Result};
 use crate::keys::ObjectKey;
-use crate::types::{ETag, ListPage, ListToken, ObjectMeta};
+use crate::types::{ListPage, ListToken, ObjectMeta};
 
 /// Most entries that servers put into a page.
 const PAGE_MAX: usize = 1000;
@@ -50,7 +51,12 @@ struct CommonPrefix {
 }
 
 impl S3 {
-    pub(super) async fn list_objects(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage> {
+    pub(super) async fn list_objects(
+        &self,
+        dir: &ObjectKey,
+        after: Option<&ListToken>,
+        max: usize,
+    ) -> Result<ListPage> {
         let mut request = self.list_request("list", dir, max).query("delimiter", "/");
         if let Some(token) = after {
             request = request.query("continuation-token", token.0.clone());
@@ -68,7 +74,11 @@ impl S3 {
     /// The first thing a mount asks: may this be listed?
     pub(super) async fn check_bucket(&self) -> Result<(), ProbeError> {
         let root = ObjectKey::default();
-        match self.client.try_send(&self.list_request("list", &root, 1)).await {
+        match self
+            .client
+            .try_send(&self.list_request("list", &root, 1))
+            .await
+        {
             Ok(Ok(answer)) => match read_listing("list", &root, answer) {
                 Ok(_) => Ok(()),
                 Err(_) => Err(ProbeError::Other(format!(
@@ -79,7 +89,10 @@ impl S3 {
             Ok(Err(refusal)) => Err(refusal.into_probe_error("list objects", &self.url)),
             Err(Error::AccessDenied { detail, .. }) => Err(ProbeError::BadCredentials(detail)),
             Err(Error::Unreachable { detail, .. } | Error::Transient { detail, .. }) => {
-                Err(ProbeError::Unreachable { endpoint: self.client.endpoint(), detail })
+                Err(ProbeError::Unreachable {
+                    endpoint: self.client.endpoint(),
+                    detail,
+                })
             }
             Err(error) => Err(ProbeError::Other(error.to_string())),
         }
@@ -99,19 +112,26 @@ impl S3 {
         let mut page = ListPage::default();
         for entry in listing.contents {
             let full_key = decode(&entry.key, encoded);
-            let Some(key) = full_key.as_deref().and_then(|key| key.strip_prefix(&self.prefix)) else {
+            let Some(key) = full_key
+                .as_deref()
+                .and_then(|key| key.strip_prefix(&self.prefix))
+            else {
                 page.hidden.push(entry.key);
                 continue;
             };
             let meta = ObjectMeta {
                 key: ObjectKey::new(key),
                 size: entry.size,
-                etag: entry.e_tag.map(ETag),
-                modified: entry.last_modified.as_deref().map_or(UNIX_EPOCH, parse_time),
+                etag: entry.e_tag.as_deref().map(etag_of),
+                modified: entry
+                    .last_modified
+                    .as_deref()
+                    .map_or(UNIX_EPOCH, parse_time),
                 posix: PosixAttrs::default(),
             };
             if meta.key == *dir {
-                page.marker = Some(meta);
+                // The root is there whether or not somebody made a marker of the URL's prefix.
+                page.marker = (!dir.0.is_empty()).then_some(meta);
             } else if meta.key.is_directory() {
                 // Some servers give the marker of a directory below as an object beside its prefix.
                 page.directories.push(meta.key.name().to_owned());
@@ -121,7 +141,9 @@ impl S3 {
         }
         for common in listing.common_prefixes {
             let prefix = decode(&common.prefix, encoded);
-            let name = prefix.as_deref().and_then(|p| p.strip_prefix(&full_dir)?.strip_suffix('/'));
+            let name = prefix
+                .as_deref()
+                .and_then(|p| p.strip_prefix(&full_dir)?.strip_suffix('/'));
             match name {
                 Some(name) => page.directories.push(name.to_owned()),
                 None => page.hidden.push(common.prefix),
@@ -133,7 +155,11 @@ impl S3 {
             (false, _) => None,
             (true, Some(token)) => Some(ListToken(token)),
             (true, None) => {
-                return Err(Error::other("list", dir.as_str(), "the store broke off a listing without saying where to go on"));
+                return Err(Error::other(
+                    "list",
+                    dir.as_str(),
+                    "the store broke off a listing without saying where to go on",
+                ));
             }
         };
         Ok(page)
@@ -141,7 +167,13 @@ impl S3 {
 }
 
 fn read_listing(op: &'static str, dir: &ObjectKey, answer: Answer) -> Result<Listing> {
-    let problem = |detail: String| Error::other(op, dir.as_str(), format!("the store's listing can't be read: {detail}"));
+    let problem = |detail: String| {
+        Error::other(
+            op,
+            dir.as_str(),
+            format!("the store's listing can't be read: {detail}"),
+        )
+    };
     let text = std::str::from_utf8(&answer.body).map_err(|e| problem(e.to_string()))?;
     if !text.contains("ListBucketResult") {
         return Err(problem("it is not a ListBucketResult".to_owned()));
@@ -154,7 +186,10 @@ fn decode(text: &str, encoded: bool) -> Option<String> {
         return Some(text.to_owned());
     }
     let text = text.replace('+', " ");
-    percent_decode_str(&text).decode_utf8().ok().map(|text| text.into_owned())
+    percent_decode_str(&text)
+        .decode_utf8()
+        .ok()
+        .map(|text| text.into_owned())
 }
 
 /// A time as listings have it: `2026-01-02T03:04:05.000Z`.

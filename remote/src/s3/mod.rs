@@ -39,7 +39,8 @@ use crate::error::{Error, ProbeError, Result};
 use crate::keys::ObjectKey;
 use crate::settings::Settings;
 use crate::types::{
-    Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put, UploadId,
+    Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put,
+    UploadId,
 };
 use crate::url::StoreUrl;
 
@@ -66,7 +67,11 @@ impl S3 {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
-        Ok(S3 { client, prefix, url: url.to_string() })
+        Ok(S3 {
+            client,
+            prefix,
+            url: url.to_string(),
+        })
     }
 
     /// The key as the bucket has it.
@@ -106,7 +111,12 @@ impl Backend for S3 {
         self.head_object(key).await
     }
 
-    async fn list_page(&self, dir: &ObjectKey, after: Option<&ListToken>, max: usize) -> Result<ListPage> {
+    async fn list_page(
+        &self,
+        dir: &ObjectKey,
+        after: Option<&ListToken>,
+        max: usize,
+    ) -> Result<ListPage> {
         self.list_objects(dir, after, max).await
     }
 
@@ -114,19 +124,37 @@ impl Backend for S3 {
         self.any_below(dir).await
     }
 
-    async fn get(&self, key: &ObjectKey, range: Range<u64>, if_match: Option<&ETag>) -> Result<Bytes> {
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes> {
         self.get_object(key, range, if_match).await
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, attrs: &PosixAttrs, condition: &Condition) -> Result<Put> {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        attrs: &PosixAttrs,
+        condition: &Condition,
+    ) -> Result<Put> {
         self.put_object(key, body, attrs, condition).await
     }
 
     async fn multipart(&self, key: &ObjectKey, attrs: &PosixAttrs) -> Result<UploadId> {
-        self.create_upload(key, &self::objects::metadata_headers(attrs, false)).await
+        self.create_upload(key, &self::objects::metadata_headers(attrs, false))
+            .await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartTag> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartTag> {
         self.upload_part(key, upload, number, body).await
     }
 
@@ -144,8 +172,14 @@ impl Backend for S3 {
         self.abort_upload(key, upload).await
     }
 
-    async fn set_attributes(&self, key: &ObjectKey, etag: Option<&ETag>, attrs: &PosixAttrs) -> Result<Put> {
-        self.copy_object("set attributes of", key, key, attrs, etag).await
+    async fn set_attributes(
+        &self,
+        key: &ObjectKey,
+        etag: Option<&ETag>,
+        attrs: &PosixAttrs,
+    ) -> Result<Put> {
+        self.copy_object("set attributes of", key, key, attrs, etag)
+            .await
     }
 
     async fn copy(

@@ -26,7 +26,11 @@ const MARKER_TYPE: &str = "application/x-directory";
 
 /// Attributes as request headers.
 pub(super) fn metadata_headers(attrs: &PosixAttrs, directory: bool) -> Vec<(String, String)> {
-    attrs.to_metadata(directory).into_iter().map(|(name, value)| (format!("{USER_METADATA}{name}"), value)).collect()
+    attrs
+        .to_metadata(directory)
+        .into_iter()
+        .map(|(name, value)| (format!("{USER_METADATA}{name}"), value))
+        .collect()
 }
 
 /// A condition on the object written to as a request header.
@@ -40,10 +44,17 @@ pub(super) fn condition_header(condition: &Condition) -> Option<(&'static str, &
 
 impl S3 {
     pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>> {
-        Ok(self.head_answer("look up", key).await?.map(|answer| object_meta(key, &answer)))
+        Ok(self
+            .head_answer("look up", key)
+            .await?
+            .map(|answer| object_meta(key, &answer)))
     }
 
-    pub(super) async fn head_answer(&self, op: &'static str, key: &ObjectKey) -> Result<Option<Answer>> {
+    pub(super) async fn head_answer(
+        &self,
+        op: &'static str,
+        key: &ObjectKey,
+    ) -> Result<Option<Answer>> {
         if self.full(key).is_empty() {
             return Ok(None);
         }
@@ -55,7 +66,12 @@ impl S3 {
         }
     }
 
-    pub(super) async fn get_object(&self, key: &ObjectKey, range: Range<u64>, if_match: Option<&ETag>) -> Result<Bytes> {
+    pub(super) async fn get_object(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes> {
         let wanted = range.end - range.start;
         let mut request = Request::new("read", key.as_str(), Method::GET, Some(self.full(key)))
             .header("range", &format!("bytes={}-{}", range.start, range.end - 1))?;
@@ -64,9 +80,15 @@ impl S3 {
         }
         let answer = match self.client.try_send(&request).await? {
             Ok(answer) => answer,
-            Err(refusal) if refusal.is_precondition() => return Err(Error::changed("read", key.as_str())),
+            Err(refusal) if refusal.is_precondition() => {
+                return Err(Error::changed("read", key.as_str()));
+            }
             Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(Error::ShortBody { key: key.0.clone(), wanted, got: 0 });
+                return Err(Error::ShortBody {
+                    key: key.0.clone(),
+                    wanted,
+                    got: 0,
+                });
             }
             Err(refusal) => return Err(refusal.into_error("read", key.as_str())),
         };
@@ -80,8 +102,14 @@ impl S3 {
             Some(got) if got.starts_with(&format!("bytes {}-", range.start)) => Ok(answer.body),
             // A server that ignores ranges sends all of it.
             None if range.start == 0 && answer.body.len() as u64 == wanted => Ok(answer.body),
-            None if answer.body.len() as u64 >= range.end => Ok(answer.body.slice(range.start as usize..range.end as usize)),
-            _ => Err(Error::other("read", key.as_str(), "the store sent another range than was asked for")),
+            None if answer.body.len() as u64 >= range.end => {
+                Ok(answer.body.slice(range.start as usize..range.end as usize))
+            }
+            _ => Err(Error::other(
+                "read",
+                key.as_str(),
+                "the store sent another range than was asked for",
+            )),
         }
     }
 
@@ -101,7 +129,10 @@ impl S3 {
         }
         match self.client.try_send(&request).await? {
             Ok(answer) => Ok(put_of(&answer)),
-            Err(refusal) if *condition != Condition::None && (refusal.is_precondition() || refusal.is_no_such_key()) => {
+            Err(refusal)
+                if *condition != Condition::None
+                    && (refusal.is_precondition() || refusal.is_no_such_key()) =>
+            {
                 let digest = tokio::task::spawn_blocking(move || hex(&Md5::digest(&body))).await;
                 let etag = digest.map_err(|e| Error::other("write", key.as_str(), e))?;
                 self.already_written("write", key, &etag, Some(attrs)).await
@@ -120,21 +151,31 @@ impl S3 {
     ) -> Result<Put> {
         let found = self.head_object(key).await?;
         match found {
-            Some(ObjectMeta { etag: Some(found), posix, .. })
-                if same_etag(&found.0, etag) && attrs.is_none_or(|attrs| *attrs == posix) =>
-            {
+            Some(ObjectMeta {
+                etag: Some(found),
+                posix,
+                ..
+            }) if same_etag(&found.0, etag) && attrs.is_none_or(|attrs| *attrs == posix) => {
                 Ok(Put { etag: Some(found) })
             }
             _ => Err(Error::precondition(op, key.as_str())),
         }
     }
 
-    pub(super) async fn delete_object(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()> {
+    pub(super) async fn delete_object(
+        &self,
+        key: &ObjectKey,
+        if_match: Option<&ETag>,
+    ) -> Result<()> {
         if let Some(etag) = if_match {
             // Servers that know no conditional delete ignore the header; so look before.
             match self.head_object(key).await? {
                 None => return Ok(()),
-                Some(found) if found.etag.as_ref().is_some_and(|found| same_etag(&found.0, &etag.0)) => {}
+                Some(found)
+                    if found
+                        .etag
+                        .as_ref()
+                        .is_some_and(|found| same_etag(&found.0, &etag.0)) => {}
                 Some(_) => return Err(Error::precondition("delete", key.as_str())),
             }
         }
@@ -142,7 +183,8 @@ impl S3 {
     }
 
     pub(super) async fn send_delete(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()> {
-        let mut request = Request::new("delete", key.as_str(), Method::DELETE, Some(self.full(key)));
+        let mut request =
+            Request::new("delete", key.as_str(), Method::DELETE, Some(self.full(key)));
         if let Some(etag) = if_match {
             request = request.header("if-match", &etag.0)?;
         }
@@ -154,23 +196,47 @@ impl S3 {
     }
 
     pub(super) async fn put_marker(&self, dir: &ObjectKey, attrs: &PosixAttrs) -> Result<()> {
-        let request = Request::new("make directory", dir.as_str(), Method::PUT, Some(self.full(dir)))
-            .headers(&metadata_headers(attrs, true))?
-            .headers(self.client.write_headers())?
-            .header("content-type", MARKER_TYPE)?;
+        let request = Request::new(
+            "make directory",
+            dir.as_str(),
+            Method::PUT,
+            Some(self.full(dir)),
+        )
+        .headers(&metadata_headers(attrs, true))?
+        .headers(self.client.write_headers())?
+        .header("content-type", MARKER_TYPE)?;
         self.client.send(request).await.map(drop)
     }
 
     pub(super) async fn delete_marker(&self, dir: &ObjectKey) -> Result<()> {
-        let request = Request::new("remove directory", dir.as_str(), Method::DELETE, Some(self.full(dir)));
+        let request = Request::new(
+            "remove directory",
+            dir.as_str(),
+            Method::DELETE,
+            Some(self.full(dir)),
+        );
         match self.client.try_send(&request).await? {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.is_no_such_key() => Ok(()),
             // Servers that are file systems keep a directory that has something in it.
-            Err(refusal) if refusal.status == StatusCode::CONFLICT || refusal.code.contains("NotEmpty") => Ok(()),
+            Err(refusal)
+                if refusal.status == StatusCode::CONFLICT || refusal.code.contains("NotEmpty") =>
+            {
+                Ok(())
+            }
             Err(refusal) => Err(refusal.into_error("remove directory", dir.as_str())),
         }
     }
+}
+
+/// A version as a server spelled it, always in quotes: some leave them out in some answers.
+pub(super) fn etag_of(text: &str) -> ETag {
+    let text = text.trim();
+    ETag(if text.starts_with('"') || text.starts_with("W/") {
+        text.to_owned()
+    } else {
+        format!("\"{text}\"")
+    })
 }
 
 /// ETags are the same whether or not they are in quotes.
@@ -183,20 +249,26 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 pub(super) fn put_of(answer: &Answer) -> Put {
-    Put { etag: answer.header("etag").map(|etag| ETag(etag.to_owned())) }
+    Put {
+        etag: answer.header("etag").map(etag_of),
+    }
 }
 
 pub(super) fn object_meta(key: &ObjectKey, answer: &Answer) -> ObjectMeta {
     let mut posix = PosixAttrs::default();
     for (name, value) in &answer.headers {
-        if let (Some(name), Ok(value)) = (name.as_str().strip_prefix(USER_METADATA), value.to_str()) {
+        if let (Some(name), Ok(value)) = (name.as_str().strip_prefix(USER_METADATA), value.to_str())
+        {
             posix.take_metadata(name, value);
         }
     }
     ObjectMeta {
         key: key.clone(),
-        size: answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
-        etag: answer.header("etag").map(|etag| ETag(etag.to_owned())),
+        size: answer
+            .header("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0),
+        etag: answer.header("etag").map(etag_of),
         modified: answer
             .header("last-modified")
             .and_then(|text| DateTime::parse_from_rfc2822(text).ok())

@@ -23,21 +23,28 @@ pub(super) fn read(settings: &Settings) -> Result<BTreeMap<String, String>, Sett
     let config_path = place("aws_config_file", "config");
     let credentials_path = place("aws_shared_credentials_file", "credentials");
     let text = |path: &Option<PathBuf>| {
-        path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+        path.as_ref()
+            .and_then(|path| std::fs::read_to_string(path).ok())
+            .unwrap_or_default()
     };
     let asked = settings.get(&["profile", "aws_profile", "aws_default_profile"]);
     let name = asked.unwrap_or("default");
 
     let mut sections = parse(&text(&config_path));
     let config = if name == "default" {
-        sections.remove("profile default").or_else(|| sections.remove("default"))
+        sections
+            .remove("profile default")
+            .or_else(|| sections.remove("default"))
     } else {
         sections.remove(&format!("profile {name}"))
     };
     let credentials = parse(&text(&credentials_path)).remove(name);
     if asked.is_some() && config.is_none() && credentials.is_none() {
         let show = |path: Option<PathBuf>, name: &str| {
-            path.map_or_else(|| format!("~/.aws/{name}"), |path| path.display().to_string())
+            path.map_or_else(
+                || format!("~/.aws/{name}"),
+                |path| path.display().to_string(),
+            )
         };
         return Err(SettingsError::NoSuchProfile {
             profile: name.to_owned(),
@@ -66,13 +73,18 @@ fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
         if content.is_empty() || content.starts_with(['#', ';']) {
             continue;
         }
-        if let Some(name) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = content
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
             sections.entry(name.clone()).or_default();
             section = Some(name);
             continue;
         }
-        let (Some(section), Some((name, value))) = (&section, content.split_once('=')) else { continue };
+        let (Some(section), Some((name, value))) = (&section, content.split_once('=')) else {
+            continue;
+        };
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
         let name = if line.starts_with([' ', '\t']) {
             format!("{outer}.{name}")
@@ -80,7 +92,10 @@ fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
             outer.clone_from(&name);
             name
         };
-        sections.entry(section.clone()).or_default().insert(name, value);
+        sections
+            .entry(section.clone())
+            .or_default()
+            .insert(name, value);
     }
     sections
 }
@@ -104,7 +119,10 @@ mod tests {
     #[test]
     fn a_named_profile_is_put_together_from_both_files() {
         let dir = home(CONFIG, CREDENTIALS);
-        let settings = Settings::from_vars([("HOME", dir.path().to_str().unwrap()), ("AWS_PROFILE", "lab")]);
+        let settings = Settings::from_vars([
+            ("HOME", dir.path().to_str().unwrap()),
+            ("AWS_PROFILE", "lab"),
+        ]);
         let profile = settings.aws_profile().unwrap();
         let get = |name: &str| profile.get(name).map(String::as_str);
         assert_eq!(get("aws_region"), Some("lab-1"));
@@ -119,8 +137,14 @@ mod tests {
         let dir = home(CONFIG, CREDENTIALS);
         let settings = Settings::from_vars([("HOME", dir.path().to_str().unwrap())]);
         let profile = settings.aws_profile().unwrap();
-        assert_eq!(profile.get("aws_access_key_id").map(String::as_str), Some("D"));
-        assert_eq!(profile.get("aws_region").map(String::as_str), Some("eu-west-1"));
+        assert_eq!(
+            profile.get("aws_access_key_id").map(String::as_str),
+            Some("D")
+        );
+        assert_eq!(
+            profile.get("aws_region").map(String::as_str),
+            Some("eu-west-1")
+        );
     }
 
     #[test]
@@ -128,6 +152,9 @@ mod tests {
         let none = Settings::from_vars([("HOME", "/nonexistent")]);
         assert_eq!(none.aws_profile(), Ok(BTreeMap::new()));
         let asked = Settings::from_vars([("HOME", "/nonexistent"), ("AWS_PROFILE", "x")]);
-        assert!(matches!(asked.aws_profile(), Err(SettingsError::NoSuchProfile { .. })));
+        assert!(matches!(
+            asked.aws_profile(),
+            Err(SettingsError::NoSuchProfile { .. })
+        ));
     }
 }

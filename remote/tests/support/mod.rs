@@ -28,8 +28,16 @@ pub const SECRET: &str = "test-secret";
 
 /// Runs a test on a runtime of its own, in bounded time.
 pub fn run<F: Future<Output = ()>>(test: F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(TEST_TIME_MAX, test).await.expect("the test took too long") });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(TEST_TIME_MAX, test)
+            .await
+            .expect("the test took too long")
+    });
 }
 
 /// A store to test, with what keeps it alive.
@@ -39,6 +47,9 @@ pub struct Store {
     pub settings: Settings,
     /// Whether the server checks conditions as it should; a simulator may not.
     pub strict: bool,
+    /// Whether the server is a file system behind: it keeps no metadata on directories and takes
+    /// a backslash for a slash.
+    pub filer: bool,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -55,24 +66,43 @@ pub fn folder() -> Option<Store> {
     let url = StoreUrl::parse(&format!("file://{}", folder.path().display())).unwrap();
     let settings = Settings::default();
     let remote = Remote::open(&url, &settings).unwrap();
-    Some(Store { remote, url, settings, strict: true, _folder: Some(folder) })
+    Some(Store {
+        remote,
+        url,
+        settings,
+        strict: true,
+        filer: false,
+        _folder: Some(folder),
+    })
 }
 
 /// A place of its own in a SeaweedFS.
 pub fn seaweed() -> Option<Store> {
-    server_store(Server::seaweed()?, true)
+    server_store(Server::seaweed()?, true, true)
 }
 
 /// A place of its own in a moto.
 pub fn moto() -> Option<Store> {
-    server_store(Server::moto()?, false)
+    server_store(Server::moto()?, false, false)
 }
 
-fn server_store(server: &Server, strict: bool) -> Option<Store> {
-    let url = StoreUrl::parse(&format!("s3://{}/test-{:016x}", server.bucket, rand::random::<u64>())).unwrap();
+fn server_store(server: &Server, strict: bool, filer: bool) -> Option<Store> {
+    let url = StoreUrl::parse(&format!(
+        "s3://{}/test-{:016x}",
+        server.bucket,
+        rand::random::<u64>()
+    ))
+    .unwrap();
     let settings = server.settings();
     let remote = Remote::open(&url, &settings).unwrap();
-    Some(Store { remote, url, settings, strict, _folder: None })
+    Some(Store {
+        remote,
+        url,
+        settings,
+        strict,
+        filer,
+        _folder: None,
+    })
 }
 
 /// An S3 server with a bucket.
@@ -85,12 +115,16 @@ pub struct Server {
 impl Server {
     pub fn seaweed() -> Option<&'static Server> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-        SERVER.get_or_init(|| Server::start_seaweed(&program("FUSED_TEST_WEED", "weed")?)).as_ref()
+        SERVER
+            .get_or_init(|| Server::start_seaweed(&program("FUSED_TEST_WEED", "weed")?))
+            .as_ref()
     }
 
     pub fn moto() -> Option<&'static Server> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-        SERVER.get_or_init(|| Server::start_moto(&program("FUSED_TEST_MOTO", "moto_server")?)).as_ref()
+        SERVER
+            .get_or_init(|| Server::start_moto(&program("FUSED_TEST_MOTO", "moto_server")?))
+            .as_ref()
     }
 
     pub fn settings(&self) -> Settings {
@@ -128,7 +162,12 @@ impl Server {
 
     fn start_moto(program: &Path) -> Option<Server> {
         let port = free_ports(1)[0];
-        let arguments = ["-H".to_owned(), "127.0.0.1".into(), "-p".into(), port.to_string()];
+        let arguments = [
+            "-H".to_owned(),
+            "127.0.0.1".into(),
+            "-p".into(),
+            port.to_string(),
+        ];
         Some(Server::start(program, &arguments, &scratch(), port))
     }
 
@@ -148,10 +187,17 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Server { endpoint: format!("http://127.0.0.1:{port}"), bucket: "bucket", _guard: guard };
+        let server = Server {
+            endpoint: format!("http://127.0.0.1:{port}"),
+            bucket: "bucket",
+            _guard: guard,
+        };
         // A runtime of its own: this may be called from within another.
         std::thread::scope(|scope| {
-            scope.spawn(|| run(server.make_bucket(port))).join().unwrap();
+            scope
+                .spawn(|| run(server.make_bucket(port)))
+                .join()
+                .unwrap();
         });
         server
     }
@@ -159,13 +205,18 @@ impl Server {
     async fn make_bucket(&self, port: u16) {
         let deadline = Instant::now() + START_TIME_MAX;
         loop {
-            assert!(Instant::now() < deadline, "the server did not start in time");
+            assert!(
+                Instant::now() < deadline,
+                "the server did not start in time"
+            );
             if TcpStream::connect(("127.0.0.1", port)).is_ok()
                 && let Ok((200, _)) = self.request("PUT", &format!("/{}", self.bucket), b"").await
                 // A filer that is up may still have no volume to write to.
                 && let Ok((200, _)) = self.request("PUT", &format!("/{}/ready", self.bucket), b"x").await
             {
-                let _ = self.request("DELETE", &format!("/{}/ready", self.bucket), b"").await;
+                let _ = self
+                    .request("DELETE", &format!("/{}/ready", self.bucket), b"")
+                    .await;
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -173,27 +224,49 @@ impl Server {
     }
 
     /// A signed request past the crate under test. `path` is escaped already.
-    pub async fn request(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, bytes::Bytes), String> {
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<(u16, bytes::Bytes), String> {
         let client = ReqwestConnector::default()
             .connect(&object_store::ClientOptions::new().with_allow_http(true))
             .map_err(|e| e.to_string())?;
-        let credential = AwsCredential { key_id: KEY.into(), secret_key: SECRET.into(), token: None };
+        let credential = AwsCredential {
+            key_id: KEY.into(),
+            secret_key: SECRET.into(),
+            token: None,
+        };
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.endpoint))
             .header("content-length", body.len())
             .body(HttpRequestBody::from(body.to_vec()))
             .map_err(|e| e.to_string())?;
-        AwsAuthorizer::new(&credential, "s3", "us-east-1").try_authorize(&mut request, None).map_err(|e| e.to_string())?;
+        AwsAuthorizer::new(&credential, "s3", "us-east-1")
+            .try_authorize(&mut request, None)
+            .map_err(|e| e.to_string())?;
         let response = client.execute(request).await.map_err(|e| e.to_string())?;
         let status = response.status().as_u16();
-        Ok((status, response.into_body().bytes().await.map_err(|e| e.to_string())?))
+        Ok((
+            status,
+            response
+                .into_body()
+                .bytes()
+                .await
+                .map_err(|e| e.to_string())?,
+        ))
     }
 }
 
 /// A folder that the server's guard deletes.
 fn scratch() -> PathBuf {
-    tempfile::Builder::new().prefix("fused-remote-test-").tempdir().unwrap().keep()
+    tempfile::Builder::new()
+        .prefix("fused-remote-test-")
+        .tempdir()
+        .unwrap()
+        .keep()
 }
 
 /// A program by its variable, in PATH or in the project's virtual environment.
@@ -217,6 +290,11 @@ pub fn program(variable: &str, name: &str) -> Option<PathBuf> {
 
 /// Free ports, all different.
 fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }

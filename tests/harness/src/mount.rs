@@ -146,10 +146,7 @@ impl MountOptions {
     pub fn try_start(mut self) -> Result<Mount, Failed> {
         let home = scratch();
         let cache = self.cache.get_or_insert_with(Cache::new).clone();
-        let at = self
-            .at
-            .get_or_insert_with(|| home.path().join("mnt"))
-            .clone();
+        let at = self.at.clone().unwrap_or_else(|| home.path().join("mnt"));
         fs::create_dir_all(home.path().join("mnt")).expect("a mount point");
         let log = home.path().join("log");
         // An option of the test's own may say another cache directory.
@@ -162,6 +159,7 @@ impl MountOptions {
         }
         let mut command = fused_command(&self.environment, ["mount", "-f", &self.url]);
         command.arg(&at).arg("-o").arg(options.join(","));
+        let before = mount_id(&at);
         let mut daemon = Guarded::spawn(&mut command, &log).expect("the fused binary");
         let mounts = fs::File::open("/proc/self/mountinfo").expect("mountinfo");
         let began = Instant::now();
@@ -173,7 +171,8 @@ impl MountOptions {
                     said,
                 });
             }
-            if is_mounted(&at) && fs::metadata(&at).is_ok() {
+            let now = mount_id(&at);
+            if now.is_some() && now != before && fs::metadata(&at).is_ok() {
                 return Ok(Mount {
                     spec: self,
                     at,
@@ -193,12 +192,16 @@ impl MountOptions {
     }
 }
 
-fn is_mounted(at: &Path) -> bool {
+/// The number of the topmost FUSE mount there; none is ever like another.
+fn mount_id(at: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     let at = at.to_str().expect("a plain path");
-    table
+    let mut here = table
         .lines()
-        .any(|line| line.split(' ').nth(4) == Some(at) && line.contains(" - fuse"))
+        .filter(|line| line.split(' ').nth(4) == Some(at));
+    here.rfind(|line| line.contains(" - fuse"))
+        .and_then(|line| line.split(' ').next())
+        .map(str::to_owned)
 }
 
 /// A mounted store; unmounted when the guard goes.
@@ -343,7 +346,7 @@ impl Drop for Mount {
         let Some(home) = self.home.take() else { return };
         let _ = umount2(&self.at, MntFlags::MNT_DETACH);
         self.daemon.kill();
-        if is_mounted(&self.at) {
+        if mount_id(&self.at).is_some() {
             // Removing the folder would remove the content of the store.
             std::mem::forget(home);
         }

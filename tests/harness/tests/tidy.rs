@@ -1,5 +1,10 @@
 //! What the lints can't say about this project's files.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test, also in the functions that its tests share"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

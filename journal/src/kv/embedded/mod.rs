@@ -215,3 +215,61 @@ impl KvStore for EmbeddedStore {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn open() -> (tempfile::TempDir, EmbeddedStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path(), EmbeddedOptions::default()).unwrap();
+        (dir, store)
+    }
+
+    async fn set(store: &EmbeddedStore, key: &[u8]) -> Result<(), KvError> {
+        let mut txn = store.begin(Mode::Serial)?;
+        txn.set(key, Vec::new());
+        txn.commit().await
+    }
+
+    #[tokio::test]
+    async fn a_poisoned_store_can_be_read_and_nothing_else() {
+        let (_dir, store) = open();
+        set(&store, b"a").await.unwrap();
+        store.inner.poison("the disk is on fire".into());
+        store.inner.poison("and so is the house".into());
+        assert!(matches!(set(&store, b"b").await, Err(KvError::Poisoned(_))));
+        assert!(matches!(store.sync().await, Err(KvError::Poisoned(_))));
+        assert_eq!(store.poisoned().unwrap(), "the disk is on fire");
+        let mut txn = store.begin(Mode::Read).unwrap();
+        assert!(txn.get(b"a", false).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_sync_with_nothing_new_does_not_wait_for_the_disk() {
+        let (_dir, store) = open();
+        set(&store, b"a").await.unwrap();
+        store.sync().await.unwrap();
+        let again = futures::FutureExt::now_or_never(store.sync());
+        again.expect("it waited").unwrap();
+        set(&store, b"b").await.unwrap();
+        assert!(
+            store.inner.durable.load(Ordering::Acquire)
+                < store.inner.committed.load(Ordering::Acquire)
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_change_is_not_left_waiting() {
+        let (_dir, store) = open();
+        let watch = store.watch(b"a");
+        set(&store, b"b").await.unwrap();
+        set(&store, b"a").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), watch)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(store.inner.watched.load(Ordering::Acquire), 0);
+    }
+}

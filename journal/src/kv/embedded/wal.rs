@@ -78,3 +78,31 @@ impl Wal {
         self.dir.join(format!("{number}.jnl"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn newest(wal: &Wal) -> Option<u64> {
+        wal.newest.as_ref().map(|(number, _)| *number)
+    }
+
+    #[test]
+    fn the_newest_file_is_synced_wherever_the_log_has_got_to() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("lock"), "").unwrap();
+        let mut wal = Wal::new(dir.path());
+        assert!(!wal.sync().unwrap());
+        for number in [8, 9, 10] {
+            std::fs::write(dir.path().join(format!("{number}.jnl")), "").unwrap();
+        }
+        assert!(wal.sync().unwrap());
+        assert_eq!(newest(&wal), Some(10));
+        std::fs::remove_file(dir.path().join("9.jnl")).unwrap();
+        for number in [11, 12] {
+            std::fs::write(dir.path().join(format!("{number}.jnl")), "").unwrap();
+        }
+        assert!(wal.sync().unwrap());
+        assert_eq!(newest(&wal), Some(12));
+    }
+}

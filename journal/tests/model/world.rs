@@ -1,225 +1,39 @@
-//! Random histories against two references: a naive tree that knows POSIX, and a bucket that a
-//! simple flusher and another client change. After each step the tree must agree, and at the end the
-//! flusher must be able to make the bucket agree with the tree: nothing forgotten, nothing deleted
-//! that somebody wants, nothing left over.
+//! The journal under test, the naive tree, a bucket, a simple flusher and another client.
 
-mod common;
-
-use common::{NODE, at, fresh, new};
+use super::common::{NODE, at, new};
+use super::now;
+use super::ops::{Name, Op};
+use super::tree::Tree;
 use journal::{
-    EndWrite, FlushOutcome, Flushed, Found, Ino, Journal, Kind, Listing, Origin, RenameMode,
-    SetAttr, Timestamp,
+    EndWrite, FlushOutcome, Flushed, Found, Ino, Journal, Kind, Listing, Origin, SetAttr, Timestamp,
 };
-use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-type Name = String;
-
-#[derive(Clone, Debug)]
-enum Op {
-    Create(usize, Name, Kind),
-    Link(usize, usize, Name),
-    Unlink(usize, Name),
-    Rmdir(usize, Name),
-    Rename(usize, Name, usize, Name, RenameMode),
-    Truncate(usize, u64),
-    Chmod(usize, u32),
-    Write(usize, u64),
-    OpenTruncate(usize),
-    Close(usize, bool),
-    Reap(usize),
-    FlushStart(usize),
-    FlushEnd(usize),
-    Resync(usize),
-    Collect(usize),
-    ForeignPut(usize, Name, bool),
-    ListStart(usize),
-    ListEnd,
-}
-
-fn name() -> impl Strategy<Value = Name> {
-    prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned)
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let n = 0usize..8;
-    let kind = prop::sample::select(vec![Kind::File, Kind::File, Kind::Directory, Kind::Symlink]);
-    let mode = prop::sample::select(vec![
-        RenameMode::Replace,
-        RenameMode::Replace,
-        RenameMode::NoReplace,
-        RenameMode::Exchange,
-    ]);
-    prop_oneof![
-        6 => (n.clone(), name(), kind).prop_map(|(d, name, kind)| Op::Create(d, name, kind)),
-        1 => (n.clone(), n.clone(), name()).prop_map(|(i, d, name)| Op::Link(i, d, name)),
-        3 => (n.clone(), name()).prop_map(|(d, name)| Op::Unlink(d, name)),
-        1 => (n.clone(), name()).prop_map(|(d, name)| Op::Rmdir(d, name)),
-        6 => (n.clone(), name(), n.clone(), name(), mode)
-            .prop_map(|(d, name, e, other, mode)| Op::Rename(d, name, e, other, mode)),
-        1 => (n.clone(), 0u64..9).prop_map(|(i, size)| Op::Truncate(i, size)),
-        1 => (n.clone(), 0u32..0o1000).prop_map(|(i, mode)| Op::Chmod(i, mode)),
-        2 => (n.clone(), 0u64..9).prop_map(|(i, size)| Op::Write(i, size)),
-        1 => n.clone().prop_map(Op::OpenTruncate),
-        1 => (n.clone(), any::<bool>()).prop_map(|(i, changed)| Op::Close(i, changed)),
-        2 => n.clone().prop_map(Op::Reap),
-        6 => n.clone().prop_map(Op::FlushStart),
-        6 => n.clone().prop_map(Op::FlushEnd),
-        3 => n.clone().prop_map(Op::Resync),
-        3 => n.clone().prop_map(Op::Collect),
-        2 => (n.clone(), name(), any::<bool>()).prop_map(|(d, name, dir)| Op::ForeignPut(d, name, dir)),
-        2 => n.prop_map(Op::ListStart),
-        2 => Just(Op::ListEnd),
-    ]
-}
-
-/// What the naive tree knows of an inode.
-#[derive(Clone, Debug)]
-struct Node {
-    kind: Kind,
-    nlink: u32,
-    size: u64,
-    mode: u32,
-}
-
-/// A tree of names without any cleverness.
-#[derive(Default, Debug)]
-struct Tree {
-    nodes: BTreeMap<u64, Node>,
-    names: BTreeMap<(u64, Name), u64>,
-}
-
-impl Tree {
-    fn dirs(&self) -> Vec<u64> {
-        let live = |(ino, node): (&u64, &Node)| {
-            (node.kind == Kind::Directory && node.nlink > 0).then_some(*ino)
-        };
-        self.nodes.iter().filter_map(live).collect()
-    }
-
-    fn is_dir(&self, ino: u64) -> bool {
-        self.nodes[&ino].kind == Kind::Directory
-    }
-
-    fn is_empty(&self, dir: u64) -> bool {
-        !self.names.keys().any(|(parent, _)| *parent == dir)
-    }
-
-    fn is_below(&self, ino: u64, dir: u64) -> bool {
-        ino == dir
-            || self
-                .names
-                .iter()
-                .any(|((parent, _), child)| *child == ino && self.is_below(*parent, dir))
-    }
-
-    fn add(&mut self, dir: u64, name: &Name, ino: u64, kind: Kind, size: u64, mode: u32) {
-        let nlink = if kind == Kind::Directory { 2 } else { 1 };
-        let node = Node {
-            kind,
-            nlink,
-            size,
-            mode,
-        };
-        self.nodes.insert(ino, node);
-        self.names.insert((dir, name.clone()), ino);
-        if kind == Kind::Directory {
-            self.nodes.get_mut(&dir).unwrap().nlink += 1;
-        }
-    }
-
-    fn remove(&mut self, dir: u64, name: &Name) {
-        let ino = self.names.remove(&(dir, name.clone())).unwrap();
-        if self.is_dir(ino) {
-            self.nodes.get_mut(&ino).unwrap().nlink = 0;
-            self.nodes.get_mut(&dir).unwrap().nlink -= 1;
-        } else {
-            self.nodes.get_mut(&ino).unwrap().nlink -= 1;
-        }
-    }
-
-    /// The errno of an unlink or rmdir, or 0.
-    fn check_remove(&self, dir: u64, name: &Name, rmdir: bool) -> i32 {
-        match self.names.get(&(dir, name.clone())) {
-            None => libc::ENOENT,
-            Some(ino) if self.is_dir(*ino) && !rmdir => libc::EISDIR,
-            Some(ino) if !self.is_dir(*ino) && rmdir => libc::ENOTDIR,
-            Some(ino) if rmdir && !self.is_empty(*ino) => libc::ENOTEMPTY,
-            Some(_) => 0,
-        }
-    }
-
-    fn rename(&mut self, from: (u64, Name), to: (u64, Name), mode: RenameMode) -> i32 {
-        let Some(&source) = self.names.get(&from) else {
-            return libc::ENOENT;
-        };
-        let target = self.names.get(&to).copied();
-        match (target, mode) {
-            (Some(_), RenameMode::NoReplace) => return libc::EEXIST,
-            (None, RenameMode::Exchange) => return libc::ENOENT,
-            (Some(target), _) if target == source => return 0,
-            _ => {}
-        }
-        let swap = mode == RenameMode::Exchange;
-        if self.is_dir(source) && self.is_below(to.0, source) {
-            return libc::EINVAL;
-        }
-        if let Some(target) = target {
-            if swap && self.is_dir(target) && self.is_below(from.0, target) {
-                return libc::EINVAL;
-            }
-            if !swap {
-                match (self.is_dir(source), self.is_dir(target)) {
-                    (true, false) => return libc::ENOTDIR,
-                    (false, true) => return libc::EISDIR,
-                    (true, true) if !self.is_empty(target) => return libc::ENOTEMPTY,
-                    _ => self.remove(to.0, &to.1),
-                }
-            }
-        }
-        let mut step = |ino: u64, away: u64, into: u64| {
-            if self.nodes[&ino].kind == Kind::Directory {
-                self.nodes.get_mut(&away).unwrap().nlink -= 1;
-                self.nodes.get_mut(&into).unwrap().nlink += 1;
-            }
-        };
-        step(source, from.0, to.0);
-        if let (Some(target), true) = (target, swap) {
-            step(target, to.0, from.0);
-            self.names.insert(from, target);
-        } else {
-            self.names.remove(&from);
-        }
-        self.names.insert(to, source);
-        0
-    }
-}
-
 /// A put that is under way.
-struct Flight {
+pub struct Flight {
     ino: Ino,
     key: String,
     flushed: Flushed,
 }
 
-struct World {
-    journal: Journal,
-    tree: Tree,
+pub struct World {
+    pub journal: Journal,
+    pub tree: Tree,
     /// Key to ETag.
-    bucket: BTreeMap<String, String>,
-    flights: Vec<Flight>,
+    pub bucket: BTreeMap<String, String>,
+    pub flights: Vec<Flight>,
     /// A listing that was asked for: directory, when, and what it will say.
-    listing: Option<(u64, Timestamp, Vec<Found>)>,
-    etags: u64,
+    pub listing: Option<(u64, Timestamp, Vec<Found>)>,
+    pub etags: u64,
     /// Keys that another client put and that never became visible here.
-    foreign: BTreeSet<String>,
+    pub foreign: BTreeSet<String>,
 }
 
-fn errno<T>(result: &Result<T, journal::Error>) -> i32 {
+pub fn errno<T>(result: &Result<T, journal::Error>) -> i32 {
     result.as_ref().map_or_else(journal::Error::errno, |_| 0)
 }
 
-fn key_of(path: &[Vec<u8>], kind: Kind) -> String {
+pub fn key_of(path: &[Vec<u8>], kind: Kind) -> String {
     let names: Vec<&str> = path
         .iter()
         .map(|name| std::str::from_utf8(name).unwrap())
@@ -233,26 +47,26 @@ fn key_of(path: &[Vec<u8>], kind: Kind) -> String {
 }
 
 impl World {
-    fn dir(&self, n: usize) -> u64 {
+    pub fn dir(&self, n: usize) -> u64 {
         let dirs = self.tree.dirs();
         dirs[n % dirs.len()]
     }
 
-    fn any(&self, n: usize) -> u64 {
+    pub fn any(&self, n: usize) -> u64 {
         let all: Vec<u64> = self.tree.nodes.keys().copied().collect();
         all[all.len() - 1 - n % all.len()]
     }
 
-    fn etag(&mut self) -> String {
+    pub fn etag(&mut self) -> String {
         self.etags += 1;
         format!("e{}", self.etags)
     }
 
-    fn is_busy(&self, key: &str) -> bool {
+    pub fn is_busy(&self, key: &str) -> bool {
         self.flights.iter().any(|flight| flight.key == key)
     }
 
-    async fn apply(&mut self, op: Op) {
+    pub async fn apply(&mut self, op: Op) {
         let now = at(100);
         let journal = self.journal.clone();
         match op {
@@ -390,7 +204,7 @@ impl World {
         }
     }
 
-    async fn remove(&mut self, n: usize, name: Name, rmdir: bool) {
+    pub async fn remove(&mut self, n: usize, name: Name, rmdir: bool) {
         let dir = self.dir(n);
         if rmdir {
             self.list_child(dir, &name).await;
@@ -409,7 +223,7 @@ impl World {
         }
     }
 
-    async fn end(&mut self, ino: u64, size: u64, changed: bool, close: bool) {
+    pub async fn end(&mut self, ino: u64, size: u64, changed: bool, close: bool) {
         let end = EndWrite {
             size,
             mtime: at(100),
@@ -427,7 +241,7 @@ impl World {
     }
 
     /// The flusher decides what to put, one put of a key at a time.
-    async fn start_flush(&mut self, ino: Ino) {
+    pub async fn start_flush(&mut self, ino: Ino) {
         let Some(wanted) = self.journal.wanted(ino).await.unwrap() else {
             return;
         };
@@ -457,7 +271,7 @@ impl World {
         self.flights.push(Flight { ino, key, flushed });
     }
 
-    async fn end_flush(&mut self, flight: Flight) {
+    pub async fn end_flush(&mut self, flight: Flight) {
         let etag = flight.flushed.origin.etag.clone().unwrap();
         self.foreign.remove(&flight.key);
         self.bucket.insert(flight.key, etag);
@@ -472,14 +286,14 @@ impl World {
     }
 
     /// A renamed directory: list what it has in the store, then a step.
-    async fn resync(&mut self, dir: Ino, limit: usize) {
+    pub async fn resync(&mut self, dir: Ino, limit: usize) {
         let (time, found) = self.list(dir.0).await;
         self.import(dir.0, time, &found).await;
         self.journal.resync_step(dir, limit, at(100)).await.unwrap();
     }
 
     /// Deletes a key, unless its path is wanted by something that will be put there.
-    async fn collect(&mut self, key: &str) {
+    pub async fn collect(&mut self, key: &str) {
         if self.is_busy(key) {
             return;
         }
@@ -514,7 +328,7 @@ impl World {
     }
 
     /// Where a directory's entries are in the bucket.
-    async fn prefix(&self, dir: u64) -> String {
+    pub async fn prefix(&self, dir: u64) -> String {
         let inode = self.journal.inode(Ino(dir)).await.unwrap().unwrap();
         match inode.content.origin {
             Some(origin) => origin.key,
@@ -525,7 +339,7 @@ impl World {
         }
     }
 
-    async fn list(&self, dir: u64) -> (Timestamp, Vec<Found>) {
+    pub async fn list(&self, dir: u64) -> (Timestamp, Vec<Found>) {
         let time = now();
         let prefix = self.prefix(dir).await;
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
@@ -556,6 +370,7 @@ impl World {
                         mode: None,
                         uid: None,
                         gid: None,
+                        learned: false,
                     },
                 );
             }
@@ -563,7 +378,7 @@ impl World {
         (time, found.into_values().collect())
     }
 
-    async fn import(&mut self, dir: u64, time: Timestamp, found: &[Found]) {
+    pub async fn import(&mut self, dir: u64, time: Timestamp, found: &[Found]) {
         self.journal.import(Ino(dir), found, time).await.unwrap();
         let listing = Listing {
             at: time,
@@ -596,7 +411,7 @@ impl World {
     }
 
     /// Another client puts an object where the tree has nothing.
-    async fn foreign_put(&mut self, n: usize, name: &Name, directory: bool) {
+    pub async fn foreign_put(&mut self, n: usize, name: &Name, directory: bool) {
         let dir = self.dir(n);
         if self.tree.names.contains_key(&(dir, name.clone())) {
             return;
@@ -628,7 +443,7 @@ impl World {
     }
 
     /// A directory that is to go must be known to be empty.
-    async fn list_child(&mut self, dir: u64, name: &Name) {
+    pub async fn list_child(&mut self, dir: u64, name: &Name) {
         if let Some(&ino) = self.tree.names.get(&(dir, name.clone()))
             && self.tree.is_dir(ino)
         {
@@ -638,7 +453,7 @@ impl World {
     }
 
     /// The journal and the naive tree agree.
-    async fn check(&self) {
+    pub async fn check(&self) {
         let mut names = BTreeMap::new();
         for dir in self.tree.dirs() {
             for entry in self.journal.read_dir(Ino(dir), None, 1000).await.unwrap() {
@@ -679,7 +494,7 @@ impl World {
     }
 
     /// Everything is closed and the flusher works until it has nothing more to do.
-    async fn drain(&mut self) {
+    pub async fn drain(&mut self) {
         for ino in self.journal.writers(NODE).await.unwrap() {
             self.end(ino.0, 4, true, true).await;
         }
@@ -718,7 +533,7 @@ impl World {
     }
 
     /// The bucket is what the tree says.
-    async fn check_bucket(&self) {
+    pub async fn check_bucket(&self) {
         let mut files = BTreeMap::new();
         let mut dirs = BTreeSet::new();
         for (ino, node) in &self.tree.nodes {
@@ -745,76 +560,5 @@ impl World {
         for key in bucket_dirs.keys() {
             assert!(dirs.contains(key), "the marker {key} is left over");
         }
-    }
-}
-
-fn now() -> Timestamp {
-    Timestamp::now()
-}
-
-async fn live(ops: Vec<Op>) {
-    let (_dir, journal) = fresh().await;
-    let mut world = World {
-        journal,
-        tree: Tree::default(),
-        bucket: BTreeMap::new(),
-        flights: Vec::new(),
-        listing: None,
-        etags: 0,
-        foreign: BTreeSet::new(),
-    };
-    let root = Node {
-        kind: Kind::Directory,
-        nlink: 2,
-        size: 0,
-        mode: 0o755,
-    };
-    world.tree.nodes.insert(1, root);
-    for op in ops {
-        world.apply(op).await;
-        world.check().await;
-    }
-    world.drain().await;
-    world.check().await;
-    // Everything that others put becomes visible, level by level.
-    loop {
-        let before = world.tree.nodes.len();
-        for dir in world.tree.dirs() {
-            let (time, found) = world.list(dir).await;
-            world.import(dir, time, &found).await;
-        }
-        if world.tree.nodes.len() == before {
-            break;
-        }
-    }
-    world.drain().await;
-    world.check_bucket().await;
-}
-
-/// 150, or what `PROPTEST_CASES` says.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(150)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
-        max_shrink_iters: 3000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn every_history_agrees_with_the_tree_and_ends_in_the_bucket(
-        ops in prop::collection::vec(op(), 1..80)
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(live(ops));
     }
 }
