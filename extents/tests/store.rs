@@ -163,10 +163,10 @@ fn used_space_counts_each_file_once_whether_open_or_not_during_the_scan() {
 #[test]
 fn a_kill_leaves_the_same_boot_and_an_orderly_stop_is_recorded() {
     let place = common::disk();
-    assert_eq!(
-        open(&place.dir, IoMode::Plain).previous_run(),
-        PreviousRun::None
-    );
+    let first = open(&place.dir, IoMode::Plain);
+    assert_eq!(first.previous_run(), PreviousRun::None);
+    first.mark_running().unwrap();
+    drop(first);
     let store = open(&place.dir, IoMode::Plain);
     assert_eq!(store.previous_run(), PreviousRun::SameBoot);
     store.mark_clean().unwrap();
@@ -183,10 +183,13 @@ fn a_power_cut_since_the_last_run_is_noticed() {
         "fused-extents 1\nboot another\nclean 0\n",
     )
     .unwrap();
-    assert_eq!(
-        open(&place.dir, IoMode::Plain).previous_run(),
-        PreviousRun::UncleanBoot
-    );
+    // A recovery that is cut short has not noticed it for good.
+    for _ in 0..2 {
+        assert_eq!(
+            open(&place.dir, IoMode::Plain).previous_run(),
+            PreviousRun::UncleanBoot
+        );
+    }
 }
 
 #[test]

@@ -39,8 +39,6 @@ pub(crate) enum Request {
     Inode(journal::Ino),
     /// Everything that is closed by now.
     Everything,
-    /// What was deleted.
-    Garbage,
 }
 
 impl Core {

@@ -118,11 +118,6 @@ enum Need {
     InUse,
 }
 
-/// Whether a sweep would leave this key alone for now.
-pub(crate) async fn waits(core: &Core, row: &Garbage) -> Result<bool, Error> {
-    Ok(matches!(need(core, row).await?, Need::Waits))
-}
-
 async fn need(core: &Core, row: &Garbage) -> Result<Need, Error> {
     let journal = core.journal();
     if let Some(owner) = journal.claim(&row.key).await?

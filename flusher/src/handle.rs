@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use journal::{Epoch, Garbage, Ino, Wanted};
+use journal::{Epoch, Ino, Wanted};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::FlusherConfig;
 use crate::core::{Core, Request};
-use crate::garbage;
 use crate::reconcile::Reconciler;
 use crate::status::{FlusherStatus, Progress, State};
 use crate::step::wanted_key;
-
-/// Keys to be deleted that are waited for at a time.
-const GARBAGE_ROWS: usize = 1000;
 
 /// A handle of the running reconciler; clones are cheap. When the last one is dropped it stops.
 #[derive(Clone)]
@@ -90,61 +86,6 @@ impl Flusher {
                 Ok(wanted) if wanted.as_ref().is_none_or(|wanted| is_there(wanted, epoch)) => return true,
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, %ino, "can't read the state of a file"),
-            }
-            if *stopped.borrow_and_update() {
-                return false;
-            }
-            tokio::select! {
-                changed = progress.changed() => if changed.is_err() { return false },
-                changed = stopped.changed() => if changed.is_err() { return false },
-            }
-        }
-    }
-
-    /// Waits until the objects below the key `prefix` (empty: everywhere) that were deleted or moved away
-    /// before the call are deleted in the store. Keys that wait for a file about to be put there, or for a
-    /// deleted file that is still open, are left out. False if the flusher was stopped before that.
-    pub async fn wait_deleted(&self, prefix: &str) -> bool {
-        let core = &self.inner.core;
-        let mut after = (!prefix.is_empty()).then(|| prefix.to_owned());
-        loop {
-            let page = match core.journal().garbage(after.as_deref(), GARBAGE_ROWS).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(%error, "can't read the keys to delete");
-                    return false;
-                }
-            };
-            let rows = page.into_iter().take_while(|row| row.key.starts_with(prefix));
-            let rows: Vec<Garbage> = rows.collect();
-            let Some(last) = rows.last() else {
-                return true;
-            };
-            after = Some(last.key.clone());
-            if !self.wait_rows(rows).await {
-                return false;
-            }
-        }
-    }
-
-    async fn wait_rows(&self, mut rows: Vec<Garbage>) -> bool {
-        let core = &self.inner.core;
-        let mut progress = self.subscribe();
-        let mut stopped = self.inner.stop.subscribe();
-        core.requests.lock().push(Request::Garbage);
-        core.requested.notify_one();
-        loop {
-            progress.mark_unchanged();
-            let mut left = Vec::new();
-            for row in rows {
-                let here = core.journal().is_garbage(&row.key).await.unwrap_or(true);
-                if here && !garbage::waits(core, &row).await.unwrap_or(false) {
-                    left.push(row);
-                }
-            }
-            rows = left;
-            if rows.is_empty() {
-                return true;
             }
             if *stopped.borrow_and_update() {
                 return false;

@@ -168,7 +168,6 @@ impl Reconciler {
                         self.order_stale = true;
                     }
                 }
-                Request::Garbage => self.sweep_due = Some(now),
                 Request::Everything => {
                     self.scan().await?;
                     for (_, item) in self.core.work.lock().items_mut() {

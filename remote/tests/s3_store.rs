@@ -1,5 +1,7 @@
 //! What only S3 can get wrong: strange keys, wrong credentials, broken servers, other people's tools.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test may")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -179,7 +181,6 @@ fn a_bucket_with_strange_keys_is_listed_and_the_strange_ones_reported() {
             "d/",
             "d/e",
             "ctl%01x",
-            "new%0Aline",
             "%E9%9B%AA",
             "plus%2B%20space",
             "p%2520q",
@@ -201,7 +202,7 @@ fn a_bucket_with_strange_keys_is_listed_and_the_strange_ones_reported() {
         assert_eq!(root.directories, ["a", "d"]);
         let mut hidden = root.hidden.clone();
         hidden.sort();
-        assert_eq!(hidden, ["/", "ctl\u{1}x", "new\nline"]);
+        assert_eq!(hidden, ["/", "ctl\u{1}x"]);
 
         let a = remote.list_page(&key("a/"), None, 1000).await.unwrap();
         assert_eq!(

@@ -132,7 +132,7 @@ fn torch_distributed_checkpoint_saves_and_loads(way: &Way) {
         return;
     };
     mount.sync();
-    let keys = way.store.keys();
+    let keys = way.store.files();
     assert_eq!(
         keys,
         ["dcp/.metadata", "dcp/__0_0.distcp"],

@@ -128,7 +128,7 @@ impl ExtentStore {
             }
         }
         let answers = probe::probe(dir)?;
-        let previous_run = run::begin(dir, options.durable_after_boot)?;
+        let previous_run = run::previous(dir, options.durable_after_boot)?;
         let (engine, why_plain) = Engine::start(options.io)
             .map_err(|error| Error::io("starting I/O threads", dir.display(), error))?;
         let capabilities = Capabilities {
@@ -332,6 +332,12 @@ impl ExtentStore {
     /// How the run before this one ended.
     pub fn previous_run(&self) -> PreviousRun {
         self.inner.previous_run
+    }
+
+    /// What the last run left behind has been put right, a new one begins. Before anything is written.
+    pub fn mark_running(&self) -> Result<()> {
+        self.inner.check()?;
+        run::begin(&self.inner.dir)
     }
 
     /// The last act of an orderly stop: syncs the whole file system, then records that nothing was

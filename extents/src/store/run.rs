@@ -35,8 +35,9 @@ pub enum PreviousRun {
     UncleanBoot,
 }
 
-/// Reads how the last run ended, and records that one is under way.
-pub(super) fn begin(dir: &Path, durable_after_boot: bool) -> Result<PreviousRun> {
+/// Reads how the last run ended. Records nothing: should recovery be cut short, the next one must see
+/// the same.
+pub(super) fn previous(dir: &Path, durable_after_boot: bool) -> Result<PreviousRun> {
     let boot = boot_id();
     let previous = match fs::read_to_string(dir.join(NAME)) {
         Ok(text) => {
@@ -49,8 +50,12 @@ pub(super) fn begin(dir: &Path, durable_after_boot: bool) -> Result<PreviousRun>
         Err(error) if error.kind() == io::ErrorKind::NotFound => PreviousRun::None,
         Err(error) => return Err(Error::io("reading", dir.join(NAME).display(), error)),
     };
-    record(dir, &boot, false)?;
     Ok(previous)
+}
+
+/// Records that a run is under way.
+pub(super) fn begin(dir: &Path) -> Result<()> {
+    record(dir, &boot_id(), false)
 }
 
 /// Records an orderly stop. The caller has synced the file system.

@@ -187,7 +187,11 @@ fn probe(path: &Path) -> Option<io::Result<()>> {
     std::thread::spawn(move || {
         // Nobody may be waiting any more.
         // statfs(2) always asks the daemon; the attributes of the root may still be cached.
-        let _ = answer.send(nix::sys::statfs::statfs(&path).map(drop).map_err(io::Error::from));
+        let _ = answer.send(
+            nix::sys::statfs::statfs(&path)
+                .map(drop)
+                .map_err(io::Error::from),
+        );
     });
     answered.recv_timeout(PROBE_TIMEOUT).ok()
 }

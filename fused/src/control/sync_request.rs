@@ -161,7 +161,10 @@ async fn garbage_below(vfs: &Vfs, paths: &[WirePath]) -> Result<BTreeSet<String>
         after = Some(last.key.clone());
         for row in rows {
             let path = path_of(&row.key);
-            if paths.iter().any(|wanted| is_below(&path, wanted.as_bytes())) {
+            if paths
+                .iter()
+                .any(|wanted| is_below(&path, wanted.as_bytes()))
+            {
                 below.insert(row.key);
             }
         }

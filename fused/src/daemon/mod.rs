@@ -176,6 +176,7 @@ async fn recover(vfs: &Vfs, open: &OpenRooms, cache_dir: &CacheDir) -> Result<()
     let power_cut = open.rooms.extents.previous_run() == extents::PreviousRun::UncleanBoot;
     let recovered = vfs.recover(power_cut, &cache_dir.torn()).await;
     let recovered = recovered.map_err(Error::Recovery)?;
+    open.rooms.extents.mark_running()?;
     if power_cut || recovered.writers + recovered.stale > 0 {
         tracing::warn!(
             power_cut,

@@ -131,7 +131,7 @@ impl Vfs {
     /// settled by the next fsync or close.
     async fn record_synced(&self, file: &OpenFile, stat: extents::Stat) -> Result<()> {
         let end = EndWrite {
-            size: file.extents.stat()?.size,
+            size: stat.size.min(file.extents.stat()?.size),
             mtime: attributes::timestamp(stat.mtime),
             changed: file.changed(&stat),
             close: false,
@@ -169,8 +169,11 @@ impl Vfs {
         }
         let inode = self.inode(ino).await?;
         self.flusher().flush_now(ino);
-        self.flusher().wait_clean(ino, inode.content.epoch).await;
-        Ok(())
+        match self.flusher().wait_clean(ino, inode.content.epoch).await {
+            true => Ok(()),
+            // The flusher stops only with the daemon.
+            false => Err(Errno::EIO.into()),
+        }
     }
 
     /// fsync(2) of a directory: the names in it survive a power cut.

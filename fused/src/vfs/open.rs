@@ -59,8 +59,13 @@ impl Vfs {
             Kind::Directory => return Err(Errno::EISDIR.into()),
             _ => return Err(Errno::EINVAL.into()),
         }
+        let mut local = None;
         if !request.truncate {
             inode = self.revalidate(inode).await?;
+            local = self.extents().open_file(extent_id(&inode))?;
+            if local.is_none() && inode.size > inode.content.valid {
+                inode = self.without_extents(inode).await?;
+            }
         }
         let before = extent_id(&inode);
         if request.writes || request.truncate {
@@ -69,10 +74,9 @@ impl Vfs {
                 .begin_write(ino, self.inner.parts.node, request.truncate, now())
                 .await?;
         }
-        let file = self.prepare(&inode).inspect_err(|error| {
-            tracing::error!(%ino, %error, "cannot open the extent file");
-        });
-        let file = match file {
+        let prepared = self.prepare(&inode);
+        drop(local);
+        let file = match prepared {
             Ok(file) => file,
             Err(error) => {
                 self.abandon_write(ino, request.writes || request.truncate)
@@ -89,6 +93,17 @@ impl Vfs {
             self.settle_gated(&file, true).await?;
         }
         Ok(Opened { handle, file })
+    }
+
+    /// A file whose extent file is gone (somebody removed it by hand). Zeros must not pass for its
+    /// bytes: they are fetched from the object, or reading fails.
+    async fn without_extents(&self, inode: Inode) -> Result<Inode> {
+        let ino = inode.ino;
+        tracing::error!(%ino, extents = %extent_id(&inode), "the extent file is gone");
+        match self.journal().evicted(ino, inode.content.epoch).await? {
+            true => self.inode(ino).await,
+            false => Err(Errno::EIO.into()),
+        }
     }
 
     /// A further open of an inode that is open: same mode, same extent file.

@@ -11,10 +11,12 @@
 
 use std::path::{Path, PathBuf};
 
-use extents::ExtentId;
 use journal::{EndWrite, Ino, Inode, Kind, Seal};
 
 use super::{Result, Vfs, attributes, extent_id, now};
+
+/// Rows read from the journal at once.
+const PAGE: usize = 512;
 
 /// What recovery found.
 #[derive(Clone, Debug, Default)]
@@ -42,21 +44,76 @@ impl Vfs {
             let Some(inode) = self.journal().inode(ino).await? else {
                 continue;
             };
-            if power_cut && inode.content.seal != Some(Seal::Synced) {
+            if power_cut && self.may_be_torn(&inode)? {
                 self.tear(&inode, torn, &mut recovered).await?;
             } else {
                 self.end_interrupted_write(&inode).await?;
             }
         }
-        let ids: Vec<ExtentId> = self
-            .extents()
-            .list()
-            .collect::<std::result::Result<_, _>>()?;
-        for id in ids {
-            self.recover_extents(id, power_cut, torn, &mut recovered)
-                .await?;
+        if power_cut {
+            self.tear_incomplete(torn, &mut recovered).await?;
         }
+        self.sweep_extents(power_cut, &mut recovered).await?;
         Ok(recovered)
+    }
+
+    /// A file that was open for writing when the power failed, and was never fsynced. Nothing can be
+    /// torn where nothing was written.
+    fn may_be_torn(&self, inode: &Inode) -> Result<bool> {
+        if inode.content.seal == Some(Seal::Synced) {
+            return Ok(false);
+        }
+        Ok(match self.extents().open_file(extent_id(inode))? {
+            Some(extents) => extents.stat()?.size > 0,
+            None => inode.size > 0,
+        })
+    }
+
+    /// Looks at every dirty file, also at those whose extent file is gone altogether.
+    async fn tear_incomplete(&self, torn: &Path, recovered: &mut Recovered) -> Result<()> {
+        let mut after = None;
+        loop {
+            let rows = self.journal().unsynced(after, PAGE).await?;
+            for row in &rows {
+                let inode = self.journal().inode(row.ino).await?;
+                let dirty =
+                    inode.filter(|inode| inode.kind == Kind::File && inode.is_content_dirty());
+                if let Some(inode) = dirty
+                    && !self.is_whole(&inode)?
+                {
+                    self.tear(&inode, torn, recovered).await?;
+                }
+            }
+            match rows.last() {
+                Some(last) => after = Some(last.ino),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Removes extent files that nothing refers to and, after a power cut, clean ones: they were never
+    /// synced, and the object has their bytes.
+    async fn sweep_extents(&self, power_cut: bool, recovered: &mut Recovered) -> Result<()> {
+        let mut unneeded = Vec::new();
+        for id in self.extents().list() {
+            let id = id?;
+            let inode = self.journal().inode(Ino(id.ino)).await?;
+            match inode.filter(|inode| inode.kind == Kind::File && extent_id(inode) == id) {
+                None => {
+                    recovered.stale += 1;
+                    unneeded.push(id);
+                }
+                Some(inode) if inode.is_content_dirty() => recovered.dirty += 1,
+                Some(inode) if power_cut => {
+                    if let Some((id, _)) = self.evict(inode.ino).await? {
+                        recovered.dropped += 1;
+                        unneeded.push(id);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        self.remove_all(unneeded).await
     }
 
     async fn end_interrupted_write(&self, inode: &Inode) -> Result<()> {
@@ -81,38 +138,16 @@ impl Vfs {
         Ok(())
     }
 
-    async fn recover_extents(
-        &self,
-        id: ExtentId,
-        power_cut: bool,
-        torn: &Path,
-        recovered: &mut Recovered,
-    ) -> Result<()> {
-        let inode = self.journal().inode(Ino(id.ino)).await?;
-        let Some(inode) = inode.filter(|inode| inode.kind == Kind::File && extent_id(inode) == id)
-        else {
-            recovered.stale += 1;
-            return Ok(self.extents().remove(id)?);
-        };
-        if inode.is_content_dirty() {
-            recovered.dirty += 1;
-            if power_cut && !self.is_whole(&inode)? {
-                self.tear(&inode, torn, recovered).await?;
-            }
-        } else if power_cut && self.evict(inode.ino).await? {
-            recovered.dropped += 1;
-        }
-        Ok(())
-    }
-
     /// Whether a dirty, closed file holds what it held at close.
     fn is_whole(&self, inode: &Inode) -> Result<bool> {
         let (size, map_digest) = match inode.content.seal {
             Some(Seal::Closed { size, map_digest }) => (size, map_digest),
-            // Fsynced: whatever is there counts, as on any local file system.
-            Some(Seal::Synced) => return Ok(true),
-            // Never written: nothing could be lost.
-            None => return Ok(true),
+            // Fsynced, or truncated since its last close: whatever is there counts, as on any local
+            // file system; but something must be.
+            Some(Seal::Synced) | None => {
+                let there = self.extents().open_file(extent_id(inode))?.is_some();
+                return Ok(there || inode.size <= inode.content.valid);
+            }
         };
         let Some(extents) = self.extents().open_file(extent_id(inode))? else {
             return Ok(size == 0);
@@ -123,19 +158,29 @@ impl Vfs {
 
     async fn tear(&self, inode: &Inode, torn: &Path, recovered: &mut Recovered) -> Result<()> {
         let path = self.journal().path(inode.ino).await?;
-        let name = match &path {
+        let shown = match &path {
             Some(path) => String::from_utf8_lossy(&path.join(&b'/')).into_owned(),
             None => format!("unlinked inode {}", inode.ino),
         };
         let kept = self.extents().set_aside(extent_id(inode), torn)?;
-        self.journal().revert(inode.ino, now()).await?;
+        let reverted = self.journal().revert(inode.ino, now()).await?;
+        if let (None, Some(name)) = (
+            &reverted.content.origin,
+            path.and_then(|mut path| path.pop()),
+        ) {
+            // There is no earlier version. An empty file under its name would look like one.
+            let unlinked = self.journal().unlink(inode.parent, &name, now()).await;
+            if let Err(error) = unlinked {
+                tracing::error!(file = %shown, %error, "cannot remove the name of a lost file; it is empty");
+            }
+        }
         tracing::error!(
-            file = %name,
+            file = %shown,
             rest = %kept.display(),
             "the newest version was lost in a power cut (never fsynced); the file is back at its \
-             last complete version, what is left of the new one is kept"
+             last complete version (or gone, if it had none), what is left of the new one is kept"
         );
-        recovered.torn.push((name, kept));
+        recovered.torn.push((shown, kept));
         Ok(())
     }
 }

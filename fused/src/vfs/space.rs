@@ -119,13 +119,18 @@ impl Vfs {
         if self.extents().used_bytes() <= high {
             return Ok(());
         }
+        let mut unneeded = Vec::new();
+        let mut freed = 0;
         for id in self.oldest_first()? {
-            if self.extents().used_bytes() <= low {
+            if self.extents().used_bytes().saturating_sub(freed) <= low {
                 break;
             }
-            self.evict(Ino(id.ino)).await?;
+            if let Some((id, bytes)) = self.evict(Ino(id.ino)).await? {
+                unneeded.push(id);
+                freed += bytes;
+            }
         }
-        Ok(())
+        self.remove_all(unneeded).await
     }
 
     fn oldest_first(&self) -> Result<Vec<ExtentId>> {
@@ -138,13 +143,14 @@ impl Vfs {
         Ok(ids)
     }
 
-    /// Frees a clean, closed file's local bytes; says whether it did.
-    pub async fn evict(&self, ino: Ino) -> Result<bool> {
+    /// Gives up a clean, closed file's local bytes: from now on they are the object's. Returns the
+    /// extent file to be removed, and its size.
+    pub(super) async fn evict(&self, ino: Ino) -> Result<Option<(ExtentId, u64)>> {
         let slot = self.inner.opens.slot(ino);
         let evicted = {
             let _gate = slot.gate.lock().await;
             match slot.open_file() {
-                Some(_) => Ok(false),
+                Some(_) => Ok(None),
                 None => self.evict_closed(ino).await,
             }
         };
@@ -152,16 +158,15 @@ impl Vfs {
         evicted
     }
 
-    /// The journal first: from then on the bytes are the object's, extent file or not.
-    async fn evict_closed(&self, ino: Ino) -> Result<bool> {
+    async fn evict_closed(&self, ino: Ino) -> Result<Option<(ExtentId, u64)>> {
         let Some(inode) = self.journal().inode(ino).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         if inode.kind != Kind::File || !self.journal().evicted(ino, inode.content.epoch).await? {
-            return Ok(false);
+            return Ok(None);
         }
-        self.extents().remove(extent_id(&inode))?;
-        Ok(true)
+        // The extent file of the generation that has just ended.
+        Ok(Some((extent_id(&inode), inode.size)))
     }
 }
 

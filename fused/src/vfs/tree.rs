@@ -127,7 +127,10 @@ impl Vfs {
         if source.kind == Kind::Directory {
             self.list_tree(source.ino).await?;
         }
-        if let Some(directory) = target.as_ref().filter(|target| target.kind == Kind::Directory) {
+        if let Some(directory) = target
+            .as_ref()
+            .filter(|target| target.kind == Kind::Directory)
+        {
             self.list_if_stale(directory.ino).await?;
         }
         match (mode, target) {

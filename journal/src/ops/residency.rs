@@ -5,8 +5,10 @@ use crate::types::{Epoch, Ino, Inode, Kind, Timestamp};
 use crate::{Error, Journal};
 
 impl Journal {
-    /// The extent file of a clean file is about to go: from now on every byte is the object's. False:
-    /// it is not clean at this epoch, or is being written; then nothing happens.
+    /// The local bytes of a clean file are given up: from now on every byte is the object's, in a new
+    /// generation, so that the old extent file can be removed whenever this is durable, whoever opens
+    /// the file meanwhile. False: it is not clean at this epoch, or is being written; then nothing
+    /// happens.
     pub async fn evicted(&self, ino: Ino, epoch: Epoch) -> Result<bool, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
@@ -16,8 +18,10 @@ impl Journal {
                 && inode.content.writer.is_none()
                 && inode.content.epoch == epoch
                 && inode.content.origin.as_ref().is_some_and(|origin| origin.size == inode.size);
-            if clean && inode.content.valid != inode.size {
+            if clean {
                 inode.content.valid = inode.size;
+                inode.content.generation += 1;
+                inode.content.seal = None;
                 txn.put_inode(&row)?;
             }
             Ok(clean)

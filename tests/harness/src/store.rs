@@ -94,6 +94,14 @@ impl Store {
         keys
     }
 
+    /// The keys that are files' and not the markers of directories.
+    pub fn files(&self) -> Vec<String> {
+        self.keys()
+            .into_iter()
+            .filter(|key| !key.ends_with('/'))
+            .collect()
+    }
+
     /// Whether there is such an object.
     pub fn has(&self, key: &str) -> bool {
         match self {
