@@ -61,7 +61,11 @@ pub(crate) async fn keep_both(core: &Core, wanted: &Wanted, key: &ObjectKey) -> 
 /// version we knew is lost with it, so the origin of an incomplete file stays, and says so.
 async fn forget_key(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), Error> {
     let inode = &wanted.inode;
-    let at_key = inode.content.origin.as_ref().is_some_and(|origin| origin.key == key.0);
+    let at_key = inode
+        .content
+        .origin
+        .as_ref()
+        .is_some_and(|origin| origin.key == key.0);
     if !at_key {
         return Ok(());
     }

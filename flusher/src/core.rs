@@ -1,5 +1,7 @@
 //! What every step shares: the rooms, the limits, the counters, the state of the store.
 
+use std::sync::atomic::AtomicU64;
+
 use parking_lot::Mutex;
 use remote::{DirMarkers, Remote};
 use tokio::sync::Notify;
@@ -28,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) requests: Mutex<Vec<Request>>,
     /// Something became unsynced, or was asked for.
     pub(crate) wake: Notify,
+    /// Wake-ups so far: as many changes as programs made.
+    pub(crate) wakes: AtomicU64,
     /// Somebody waits: a request has been pushed.
     pub(crate) requested: Notify,
 }
@@ -51,6 +55,7 @@ impl Core {
             work: Mutex::new(Work::new(config.work_items_max)),
             requests: Mutex::default(),
             wake: Notify::new(),
+            wakes: AtomicU64::new(0),
             requested: Notify::new(),
             config,
         }

@@ -17,8 +17,17 @@ use crate::identity::attributes;
 const PAGE_ENTRIES: usize = 1000;
 
 /// Makes the directory's marker at `key`.
-pub(crate) async fn make(core: &Core, inode: &Inode, key: &ObjectKey) -> Result<FlushOutcome, Error> {
-    if let Some(origin) = inode.content.origin.as_ref().filter(|origin| origin.key != key.0) {
+pub(crate) async fn make(
+    core: &Core,
+    inode: &Inode,
+    key: &ObjectKey,
+) -> Result<FlushOutcome, Error> {
+    if let Some(origin) = inode
+        .content
+        .origin
+        .as_ref()
+        .filter(|origin| origin.key != key.0)
+    {
         let old = ObjectKey::from(origin.key.as_str());
         if is_resyncing(core, inode.ino).await? || leaves_something(core, inode, &old).await? {
             return Err(Error::StillMoving { key: old.0 });
@@ -138,8 +147,9 @@ async fn is_ours(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<b
     match core.journal().claim(key).await? {
         Some(claimed) => Ok(child.is_some_and(|child| child.ino == claimed)),
         // Nobody's: an entry that was never listed, unless a child of that name has another object.
-        None => Ok(child.is_none_or(|child| {
-            child.content.origin.is_some_and(|origin| origin.key == key)
-        })),
+        None => {
+            Ok(child
+                .is_none_or(|child| child.content.origin.is_some_and(|origin| origin.key == key)))
+        }
     }
 }

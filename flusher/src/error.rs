@@ -16,7 +16,9 @@ pub enum Error {
     #[error("the cache failed: {0}")]
     Extents(#[from] extents::Error),
     /// What the store has is not what was sent.
-    #[error("'{key}': after the upload the store has {found} where {sent} were sent; it is sent again")]
+    #[error(
+        "'{key}': after the upload the store has {found} where {sent} were sent; it is sent again"
+    )]
     Verify {
         /// The key.
         key: String,
@@ -35,7 +37,9 @@ pub enum Error {
         key: String,
     },
     /// The file is larger than an object can be.
-    #[error("'{key}' has {bytes} bytes; the store's objects can have at most {bytes_max}; split the file")]
+    #[error(
+        "'{key}' has {bytes} bytes; the store's objects can have at most {bytes_max}; split the file"
+    )]
     TooLarge {
         /// The key.
         key: String,

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | is gone | expect nothing and try again: deleting elsewhere loses nothing of ours |
 //! | carries the mark of exactly this version | it is our own earlier attempt, whose answer was lost: done |
-//! | carries the mark of another version of this file, or of one deleted here | expect that one and try again |
+//! | carries the mark of another version of this file, or of one detached from it | expect that one and try again |
 //! | anything else | somebody else's: a conflict |
 //!
 //! After every write the object is looked at: its size must be what was sent, and its etag the one that the
@@ -61,11 +61,15 @@ pub(crate) async fn expected(core: &Core, key: &ObjectKey) -> Result<Condition, 
         let owner = core.journal().inode(owner).await?;
         let origin = owner.and_then(|inode| inode.content.origin);
         if let Some(origin) = origin.filter(|origin| origin.key == key.as_str()) {
-            return Ok(origin.etag.map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
+            return Ok(origin
+                .etag
+                .map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
         }
     }
     if let Some(garbage) = core.journal().garbage_row(key.as_str()).await? {
-        return Ok(garbage.etag.map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
+        return Ok(garbage
+            .etag
+            .map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
     }
     Ok(Condition::Absent)
 }
@@ -117,7 +121,10 @@ pub(crate) async fn is_foreign(core: &Core, writing: &Writing<'_>) -> Result<boo
     let known = match expected(core, writing.key).await? {
         Condition::None => true,
         Condition::Absent => false,
-        Condition::Match(etag) => meta.etag.as_ref().is_some_and(|found| is_same_version(found, &etag)),
+        Condition::Match(etag) => meta
+            .etag
+            .as_ref()
+            .is_some_and(|found| is_same_version(found, &etag)),
     };
     Ok(!known && matches!(judge(core, writing, meta).await?, There::Foreign))
 }
@@ -177,12 +184,11 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
             (false, None) => There::Foreign,
         });
     }
-    // Of another file of ours: only one that was deleted, or moved away, may be replaced.
+    // Of another file of ours that was parted from its object (see `detach`). One that has an object
+    // elsewhere is not enough: other tools copy marks along with bytes.
     let abandoned = match core.journal().inode(Ino(mark.ino)).await? {
-        None => true,
-        Some(other) => {
-            other.nlink == 0 || other.content.origin.is_some_and(|origin| origin.key != writing.key.0)
-        }
+        None => false,
+        Some(other) => other.content.origin.is_none(),
     };
     Ok(match meta.etag {
         Some(etag) if abandoned => There::OurOlder(etag),

@@ -93,7 +93,10 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     if row.directory {
         core.changing(core.remote().remove_dir(&key)).await?;
     } else if let Some(etag) = row.etag.clone().map(ETag) {
-        match core.changing(core.remote().delete_matching(&key, &etag)).await {
+        match core
+            .changing(core.remote().delete_matching(&key, &etag))
+            .await
+        {
             Ok(()) | Err(remote::Error::NotFound { .. }) => {}
             Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
                 tracing::info!(%key, "not deleted: somebody else has replaced it in the store");
@@ -122,7 +125,11 @@ async fn need(core: &Core, row: &Garbage) -> Result<Need, Error> {
     let journal = core.journal();
     if let Some(owner) = journal.claim(&row.key).await?
         && let Some(owner) = journal.inode(owner).await?
-        && owner.content.origin.as_ref().is_some_and(|origin| origin.key == row.key)
+        && owner
+            .content
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.key == row.key)
     {
         return Ok(match owner.nlink {
             0 => Need::Waits,
@@ -154,7 +161,10 @@ async fn is_wanted(core: &Core, row: &Garbage) -> Result<bool, Error> {
 /// what strangers put there is no reason to wait: their directory it is then.
 async fn keeps_ours(core: &Core, row: &Garbage) -> Result<bool, Error> {
     let below = core.journal().garbage(Some(&row.key), 1).await?;
-    if below.first().is_some_and(|next| next.key.starts_with(&row.key)) {
+    if below
+        .first()
+        .is_some_and(|next| next.key.starts_with(&row.key))
+    {
         return Ok(true);
     }
     if core.config.rooms.capabilities.markers != DirMarkers::Native {
@@ -163,7 +173,10 @@ async fn keeps_ours(core: &Core, row: &Garbage) -> Result<bool, Error> {
     let directory = ObjectKey::from(row.key.as_str());
     let page = core.remote().list_page(&directory, None, PAGE_ROWS).await?;
     let files = page.files.iter().map(|meta| meta.key.0.clone());
-    let directories = page.directories.iter().map(|name| format!("{}{name}/", row.key));
+    let directories = page
+        .directories
+        .iter()
+        .map(|name| format!("{}{name}/", row.key));
     for key in files.chain(directories) {
         if core.journal().claim(&key).await?.is_some() {
             return Ok(true);

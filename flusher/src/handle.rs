@@ -1,6 +1,7 @@
 //! The flusher as others see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use journal::{Epoch, Ino, Wanted};
 use parking_lot::Mutex;
@@ -55,6 +56,7 @@ impl Flusher {
 
     /// Something became unsynced, was closed, or was deleted.
     pub fn wake(&self) {
+        self.inner.core.wakes.fetch_add(1, Ordering::Relaxed);
         self.inner.core.wake.notify_one();
     }
 
@@ -83,7 +85,9 @@ impl Flusher {
         loop {
             progress.mark_unchanged();
             match self.inner.core.journal().wanted(ino).await {
-                Ok(wanted) if wanted.as_ref().is_none_or(|wanted| is_there(wanted, epoch)) => return true,
+                Ok(wanted) if wanted.as_ref().is_none_or(|wanted| is_there(wanted, epoch)) => {
+                    return true;
+                }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, %ino, "can't read the state of a file"),
             }

@@ -51,8 +51,16 @@ mod tests {
 
     #[test]
     fn a_mark_of_another_node_is_not_ours() {
-        let version = FileVersion { node: 1, ino: 2, epoch: 3, meta_epoch: 4 };
-        let attrs = PosixAttrs { version: Some(version), ..PosixAttrs::default() };
+        let version = FileVersion {
+            node: 1,
+            ino: 2,
+            epoch: 3,
+            meta_epoch: 4,
+        };
+        let attrs = PosixAttrs {
+            version: Some(version),
+            ..PosixAttrs::default()
+        };
         assert_eq!(own_mark(&attrs, NodeId(1)), Some(version));
         assert_eq!(own_mark(&attrs, NodeId(2)), None);
     }

@@ -17,7 +17,7 @@
 //! | `occupant`, `detach` | a key that another inode still uses: move it away, break cycles |
 //! | `relocate`, `directory` | server-side copies, attributes, directory markers |
 //! | `conflict`, `garbage` | somebody else's version; keys that nobody wants any more |
-//! | `order`, `temporary`, `pace`, `memory`, `locks`, [`parts`] | when, how fast, how much at once |
+//! | `order`, `temporary`, `pace`, `yielding`, `memory`, `locks`, [`parts`] | when, how fast, how much at once |
 //! | `work`, `scan`, `reconcile` | the bounded work set, and the loop |
 //! | [`status`] | what a user sees of it |
 
@@ -47,6 +47,7 @@ mod step;
 mod temporary;
 mod upload;
 mod work;
+mod yielding;
 
 pub use config::{BackoffLimits, Events, FlusherConfig, PublishOrder, Rooms};
 pub use error::{Error, Severity};

@@ -59,7 +59,10 @@ impl Drop for KeyGuard {
         for (key, held) in self.held.drain(..) {
             drop(held);
             // Only the map still knows it: nobody holds it, nobody waits.
-            if registry.get(&key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            if registry
+                .get(&key)
+                .is_some_and(|lock| Arc::strong_count(lock) == 1)
+            {
                 registry.remove(&key);
             }
         }
@@ -81,7 +84,15 @@ mod tests {
             let (locks, inside) = (locks.clone(), Arc::clone(&inside));
             tasks.push(tokio::spawn(async move {
                 let pair = [format!("k{}", n % 3), "common".to_owned()];
-                let keys = if n % 2 == 0 { pair } else { pair.into_iter().rev().collect::<Vec<_>>().try_into().unwrap() };
+                let keys = if n % 2 == 0 {
+                    pair
+                } else {
+                    pair.into_iter()
+                        .rev()
+                        .collect::<Vec<_>>()
+                        .try_into()
+                        .unwrap()
+                };
                 let _guard = locks.lock(keys).await;
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                 tokio::task::yield_now().await;
@@ -89,7 +100,10 @@ mod tests {
             }));
         }
         let all = futures::future::join_all(tasks);
-        for done in tokio::time::timeout(Duration::from_secs(10), all).await.unwrap() {
+        for done in tokio::time::timeout(Duration::from_secs(10), all)
+            .await
+            .unwrap()
+        {
             done.unwrap();
         }
         assert_eq!(locks.len(), 0, "no lock is left behind");
@@ -100,7 +114,11 @@ mod tests {
         let locks = KeyLocks::default();
         let held = locks.lock(["a".to_owned()]).await;
         let wait = locks.lock(["a".to_owned(), "b".to_owned()]);
-        assert!(tokio::time::timeout(Duration::from_millis(5), wait).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(5), wait)
+                .await
+                .is_err()
+        );
         drop(held);
         assert_eq!(locks.len(), 0);
     }

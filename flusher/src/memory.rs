@@ -72,7 +72,11 @@ mod tests {
         let memory = Memory::new(4 << 20);
         let first = memory.large(2 << 20).await;
         let second = memory.large(2 << 20);
-        assert!(tokio::time::timeout(Duration::from_secs(1), second).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), second)
+                .await
+                .is_err()
+        );
         assert!(memory.small(1 << 20).await.is_some());
         drop(first);
         assert!(memory.large(2 << 20).await.is_some());

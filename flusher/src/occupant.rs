@@ -82,7 +82,12 @@ async fn owner_of(core: &Core, key: &str) -> Result<Option<Wanted>, Error> {
     };
     let owner = core.journal().wanted(ino).await?;
     Ok(owner.filter(|owner| {
-        owner.inode.content.origin.as_ref().is_some_and(|origin| origin.key == key)
+        owner
+            .inode
+            .content
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.key == key)
     }))
 }
 

@@ -62,7 +62,9 @@ impl Order {
 
     /// Whether a file of this directory, closed as number `seq`, must wait.
     pub(crate) fn blocks(&self, directory: Ino, seq: u64) -> bool {
-        self.lowest.get(&directory).is_some_and(|lowest| *lowest < seq)
+        self.lowest
+            .get(&directory)
+            .is_some_and(|lowest| *lowest < seq)
     }
 }
 
@@ -87,7 +89,13 @@ mod tests {
     #[test]
     fn a_blocker_holds_its_own_directory_and_those_above_but_not_its_neighbours() {
         let parents = HashMap::from([(Ino(2), Ino(1)), (Ino(3), Ino(2)), (Ino(4), Ino(1))]);
-        let order = build(&parents, vec![Blocker { seq: 5, parent: Ino(3) }]);
+        let order = build(
+            &parents,
+            vec![Blocker {
+                seq: 5,
+                parent: Ino(3),
+            }],
+        );
         for above in [1, 2, 3] {
             assert!(order.blocks(Ino(above), 6) && !order.blocks(Ino(above), 4));
         }

@@ -19,7 +19,12 @@ use crate::error::Severity;
 const OVERLOADS_MAX: u32 = 4;
 
 /// How long to wait after this many failures; `roll` is uniform in `[0, 1)`.
-pub(crate) fn delay(limits: BackoffLimits, failures: u32, severity: Severity, roll: f64) -> Duration {
+pub(crate) fn delay(
+    limits: BackoffLimits,
+    failures: u32,
+    severity: Severity,
+    roll: f64,
+) -> Duration {
     let max = match severity {
         Severity::Permanent => limits.max_permanent,
         Severity::Unreachable | Severity::Passing => limits.max,
@@ -166,7 +171,10 @@ mod tests {
         let mut circuit = Circuit::new(limits());
         assert_eq!(circuit.allowance(now, 30), usize::MAX);
         assert!(circuit.failed(Severity::Unreachable, now, 1.0));
-        assert!(!circuit.failed(Severity::Unreachable, now, 1.0), "said once");
+        assert!(
+            !circuit.failed(Severity::Unreachable, now, 1.0),
+            "said once"
+        );
         assert_eq!(circuit.allowance(now, 0), 0);
         let later = now + Duration::from_millis(200);
         assert_eq!(circuit.allowance(later, 1), 0, "what runs must end first");

@@ -67,12 +67,7 @@ pub enum Step {
 }
 
 /// Decides the next step.
-pub fn plan(
-    wanted: &Wanted,
-    actual: Option<&Origin>,
-    abilities: Abilities,
-    urge: Urge,
-) -> Step {
+pub fn plan(wanted: &Wanted, actual: Option<&Origin>, abilities: Abilities, urge: Urge) -> Step {
     let Some(key) = wanted.key.as_deref() else {
         return Step::Settle;
     };
@@ -215,8 +210,14 @@ mod tests {
             vacate: false,
         };
         assert_eq!(plan(&file, None, ALL, urge), Step::Upload);
-        assert_eq!(plan(&file, Some(&origin("f", 2, 7)), ALL, urge), Step::Upload);
-        assert_eq!(plan(&file, Some(&origin("f", 3, 7)), ALL, urge), Step::Settle);
+        assert_eq!(
+            plan(&file, Some(&origin("f", 2, 7)), ALL, urge),
+            Step::Upload
+        );
+        assert_eq!(
+            plan(&file, Some(&origin("f", 3, 7)), ALL, urge),
+            Step::Settle
+        );
         assert_eq!(plan(&file, Some(&origin("g", 3, 7)), ALL, urge), Step::Copy);
     }
 
@@ -235,7 +236,10 @@ mod tests {
         let no_copy = Abilities { copy: false, ..ALL };
         assert_eq!(plan(&file, Some(&old), no_copy, urge), Step::WaitForClose);
         assert_eq!(plan(&file, None, ALL, urge), Step::WaitForClose);
-        let closed = Wanted { open: false, ..file };
+        let closed = Wanted {
+            open: false,
+            ..file
+        };
         assert_eq!(plan(&closed, Some(&old), ALL, urge), Step::Upload);
     }
 
@@ -247,7 +251,10 @@ mod tests {
             attributes: false,
             ..ALL
         };
-        assert_eq!(plan(&file, Some(&origin("g", 3, 7)), none, CALM), Step::Upload);
+        assert_eq!(
+            plan(&file, Some(&origin("g", 3, 7)), none, CALM),
+            Step::Upload
+        );
         assert_eq!(
             plan(&file, Some(&origin("f", 3, 1)), none, CALM),
             Step::RecordAttributes
@@ -292,9 +299,15 @@ mod tests {
             plan(&wanted(Kind::Directory, Some("")), None, ALL, CALM),
             Step::Settle
         );
-        assert_eq!(plan(&wanted(Kind::File, None), None, ALL, CALM), Step::Settle);
+        assert_eq!(
+            plan(&wanted(Kind::File, None), None, ALL, CALM),
+            Step::Settle
+        );
         for kind in [Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice] {
-            assert_eq!(plan(&wanted(kind, Some("x")), None, ALL, CALM), Step::Settle);
+            assert_eq!(
+                plan(&wanted(kind, Some("x")), None, ALL, CALM),
+                Step::Settle
+            );
         }
     }
 }

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use journal::{Ino, Timestamp};
@@ -26,6 +27,7 @@ use crate::scan;
 use crate::step::{Job, Outcome, Report, take};
 use crate::upload::abandon;
 use crate::work::Item;
+use crate::yielding::Yielding;
 
 /// Shortest pause between two scans.
 const SCAN_PAUSE_MIN: Duration = Duration::from_millis(25);
@@ -62,6 +64,9 @@ pub(crate) struct Reconciler {
     uploads_due: Instant,
     order: Order,
     order_stale: bool,
+    yielding: Yielding,
+    /// Small files are held until then.
+    held_until: Option<Instant>,
     stop: watch::Receiver<bool>,
 }
 
@@ -81,6 +86,8 @@ impl Reconciler {
             uploads_due: now,
             order: Order::default(),
             order_stale: true,
+            yielding: Yielding::new(now),
+            held_until: None,
             stop,
         }
     }
@@ -126,7 +133,10 @@ impl Reconciler {
     /// The earliest time at which something is to do without a wake-up or the end of a task.
     fn next_event(&self) -> Instant {
         let mut next = self.scan_due;
-        if let Some(due) = self.sweep_due.filter(|_| self.sweeps.is_empty() && self.core.circuit(|c| c.is_closed())) {
+        if let Some(due) = self
+            .sweep_due
+            .filter(|_| self.sweeps.is_empty() && self.core.circuit(|c| c.is_closed()))
+        {
             next = next.min(due);
         }
         if let Some(probe) = self.core.circuit(|circuit| circuit.next_probe()) {
@@ -137,8 +147,13 @@ impl Reconciler {
         } else {
             let now = Instant::now();
             let work = self.core.work.lock();
-            let due = work.items().filter(|(_, item)| is_timed(item) && item.due > now);
+            let due = work
+                .items()
+                .filter(|(_, item)| is_timed(item) && item.due > now);
             next = due.map(|(_, item)| item.due).fold(next, Instant::min);
+        }
+        if let Some(until) = self.held_until {
+            next = next.min(until);
         }
         next
     }
@@ -190,7 +205,10 @@ impl Reconciler {
         scan::scan(&self.core, self.scans).await?;
         self.order_stale = true;
         let ended = Instant::now();
-        self.scan_earliest = ended + (ended - began).saturating_mul(SCAN_PAUSE_FACTOR).max(SCAN_PAUSE_MIN);
+        self.scan_earliest = ended
+            + (ended - began)
+                .saturating_mul(SCAN_PAUSE_FACTOR)
+                .max(SCAN_PAUSE_MIN);
         self.scan_due = ended + self.core.config.rescan;
         if self.sweep_due.is_none() {
             self.sweep_due = Some(ended);
@@ -208,7 +226,9 @@ impl Reconciler {
         let mut left = directories.len() == RESYNC_DIRECTORIES;
         for row in directories {
             // Done or not, there may be more: its subdirectories have rows of their own now.
-            journal.resync_step(row.dir, RESYNC_ENTRIES, Timestamp::now()).await?;
+            journal
+                .resync_step(row.dir, RESYNC_ENTRIES, Timestamp::now())
+                .await?;
             left = true;
         }
         if left {
@@ -227,18 +247,27 @@ impl Reconciler {
             }
         };
         for (ino, upload) in uploads {
-            if self.core.work.lock().get(ino).is_some_and(|item| item.running) {
+            if self
+                .core
+                .work
+                .lock()
+                .get(ino)
+                .is_some_and(|item| item.running)
+            {
                 continue;
             }
             let useful = match self.core.journal().inode(ino).await {
                 Ok(inode) => inode.is_some_and(|inode| {
-                    inode.nlink > 0 && inode.content.epoch == upload.epoch && inode.is_content_dirty()
+                    inode.nlink > 0
+                        && inode.content.epoch == upload.epoch
+                        && inode.is_content_dirty()
                 }),
                 Err(_) => true,
             };
             let key = remote::ObjectKey::from(upload.key.as_str());
             if !useful
-                && let Err(error) = abandon(&self.core, ino, &key, &remote::UploadId(upload.upload_id)).await
+                && let Err(error) =
+                    abandon(&self.core, ino, &key, &remote::UploadId(upload.upload_id)).await
             {
                 tracing::debug!(%key, %error, "could not abort an old upload; tried again later");
                 self.core.note_failure(&error);
@@ -281,13 +310,22 @@ impl Reconciler {
         let mut scan_needed = false;
         let mut hurry_before: Option<u64> = None;
         let core = Arc::clone(&self.core);
+        let changes = core.wakes.load(Ordering::Relaxed);
+        self.held_until = self.yielding.look(now, changes);
+        let wall = Timestamp::now();
         let mut work = core.work.lock();
         for ino in work.oldest_first() {
             if self.tasks.len() >= slots {
                 break;
             }
-            let Some(item) = work.get_mut(ino) else { continue };
+            let Some(item) = work.get_mut(ino) else {
+                continue;
+            };
             if item.running || !is_timed(item) || item.due > now {
+                continue;
+            }
+            let small = !item.large && !item.forced;
+            if small && self.held_until.is_some() && Yielding::may_hold(item.row.since, wall) {
                 continue;
             }
             let mut publish = true;
@@ -331,7 +369,10 @@ impl Reconciler {
         let mut hurried = false;
         if let Some(seq) = hurry_before {
             for (_, item) in work.items_mut() {
-                let waits = item.row.seq < seq && item.publishes && item.failures == 0 && item.behind.is_none();
+                let waits = item.row.seq < seq
+                    && item.publishes
+                    && item.failures == 0
+                    && item.behind.is_none();
                 if waits && item.due > now && !item.open {
                     item.due = now;
                     hurried = true;
@@ -432,7 +473,12 @@ impl Reconciler {
                     item.failures = item.failures.saturating_add(1);
                     let waits_for_store = error.blames_the_store() && !store_ok;
                     let failures = if waits_for_store { 1 } else { item.failures };
-                    let wait = delay(core.config.backoff, failures, error.severity(), rand::random());
+                    let wait = delay(
+                        core.config.backoff,
+                        failures,
+                        error.severity(),
+                        rand::random(),
+                    );
                     item.due = now + wait;
                     if waits_for_store {
                         item.failures = 0;
@@ -444,7 +490,13 @@ impl Reconciler {
                     item.spins += 1;
                     item.due = now;
                     if item.spins > SPINS_MAX {
-                        item.due = now + delay(core.config.backoff, item.spins, Severity::Passing, rand::random());
+                        item.due = now
+                            + delay(
+                                core.config.backoff,
+                                item.spins,
+                                Severity::Passing,
+                                rand::random(),
+                            );
                     }
                 }
                 Outcome::Parked => item.parked = true,
@@ -470,7 +522,10 @@ impl Reconciler {
     async fn ask_to_vacate(&mut self, ino: Ino) -> Result<(), Error> {
         let known = self.core.work.lock().get(ino).is_some();
         if !known && !scan::look(&self.core, ino, self.scans).await? {
-            self.core.journal().mark_unsynced(ino, Timestamp::now()).await?;
+            self.core
+                .journal()
+                .mark_unsynced(ino, Timestamp::now())
+                .await?;
             scan::look(&self.core, ino, self.scans).await?;
         }
         let mut work = self.core.work.lock();
@@ -491,7 +546,11 @@ impl Reconciler {
             return;
         }
         let running = self.tasks.len();
-        if self.core.circuit(|circuit| circuit.allowance(Instant::now(), running)) == 0 {
+        if self
+            .core
+            .circuit(|circuit| circuit.allowance(Instant::now(), running))
+            == 0
+        {
             return;
         }
         self.sweep_due = None;

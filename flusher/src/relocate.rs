@@ -53,7 +53,9 @@ pub(crate) async fn copy(
     let etag = verify(core, &writing, stored).await?.etag;
     let (key, meta_epoch) = (to.0.clone(), inode.meta_epoch);
     tracing::debug!(%from, %to, "moved an object");
-    record(core, inode, origin, key, etag, meta_epoch).await.map(Moved::Recorded)
+    record(core, inode, origin, key, etag, meta_epoch)
+        .await
+        .map(Moved::Recorded)
 }
 
 /// Rewrites mode, owner and times on the object.
@@ -74,14 +76,18 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     };
     let etag = verify(core, &writing, stored).await?.etag;
     let (key, meta_epoch) = (key.0, inode.meta_epoch);
-    record(core, inode, origin, key, etag, meta_epoch).await.map(Moved::Recorded)
+    record(core, inode, origin, key, etag, meta_epoch)
+        .await
+        .map(Moved::Recorded)
 }
 
 /// The store can't carry attributes: they stay in the journal, and nothing is left to do.
 pub(crate) async fn forgo(core: &Core, inode: &Inode, origin: &Origin) -> Result<Moved, Error> {
     let etag = origin.etag.clone().map(ETag);
     let (key, meta_epoch) = (origin.key.clone(), inode.meta_epoch);
-    record(core, inode, origin, key, etag, meta_epoch).await.map(Moved::Recorded)
+    record(core, inode, origin, key, etag, meta_epoch)
+        .await
+        .map(Moved::Recorded)
 }
 
 /// What travels with a copy. Of an object that was only listed, its own attributes are not known here:
@@ -115,11 +121,12 @@ async fn source_changed(
         return Err(error.into());
     }
     let there = core.remote().head(&from).await?;
-    let mark = there.as_ref().and_then(|meta| own_mark(&meta.posix, core.config.node));
+    let mark = there
+        .as_ref()
+        .and_then(|meta| own_mark(&meta.posix, core.config.node));
     if let (Some(meta), Some(mark)) = (&there, mark) {
-        let ours = mark.ino == inode.ino.0
-            && mark.epoch == origin.epoch.0
-            && meta.size == origin.size;
+        let ours =
+            mark.ino == inode.ino.0 && mark.epoch == origin.epoch.0 && meta.size == origin.size;
         if ours {
             // Our own rewrite of the attributes, whose answer was lost.
             let etag = meta.etag.clone();
@@ -148,7 +155,9 @@ async fn source_changed(
         uid: meta.posix.uid,
         gid: meta.posix.gid,
     };
-    core.journal().refresh(inode.ino, &seen, Timestamp::now()).await?;
+    core.journal()
+        .refresh(inode.ino, &seen, Timestamp::now())
+        .await?;
     Ok(Moved::Refreshed)
 }
 

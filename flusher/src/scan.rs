@@ -52,7 +52,8 @@ pub(crate) async fn scan(core: &Core, scan: u64) -> Result<(), Error> {
 /// Reads one inode into the work set. False if it has no unsynced row.
 pub(crate) async fn look(core: &Core, ino: Ino, scan: u64) -> Result<bool, Error> {
     let wanted = core.journal().wanted(ino).await?;
-    let Some((wanted, row)) = wanted.and_then(|wanted| wanted.unsynced.map(|row| (wanted, row))) else {
+    let Some((wanted, row)) = wanted.and_then(|wanted| wanted.unsynced.map(|row| (wanted, row)))
+    else {
         let mut work = core.work.lock();
         if work.get(ino).is_some_and(|item| !item.running) {
             work.remove(ino);
@@ -72,7 +73,9 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
     let moved = is_file && is_moved(wanted);
     let open = is_file && inode.content.writer.is_some();
     // A new change of attributes alone doesn't start the quiet time again, nor does it change the order.
-    let same_version = old.as_ref().is_some_and(|old| old.row.seq == row.seq && old.open == open);
+    let same_version = old
+        .as_ref()
+        .is_some_and(|old| old.row.seq == row.seq && old.open == open);
     let fresh = Item {
         row,
         parent: inode.parent,
@@ -105,7 +108,11 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
             ..fresh
         },
         Some(old) => Item {
-            due: if old.forced { Instant::now() } else { fresh.due },
+            due: if old.forced {
+                Instant::now()
+            } else {
+                fresh.due
+            },
             forced: old.forced,
             vacate: old.vacate,
             running: old.running,

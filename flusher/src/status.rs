@@ -144,7 +144,11 @@ impl Stats {
 
     pub(crate) fn step_done(&self, key: &str) {
         let mut inner = self.inner.lock();
-        if inner.last_error.as_ref().is_some_and(|last| last.key == key) {
+        if inner
+            .last_error
+            .as_ref()
+            .is_some_and(|last| last.key == key)
+        {
             inner.last_error = None;
         }
         drop(inner);
@@ -262,10 +266,16 @@ mod tests {
         stats.upload_began(Ino(7), "k", 100, 0);
         stats.upload_sent(Ino(7), 100);
         let now = stats.report(1, 100, None, true);
-        assert_eq!((now.upload_bytes_per_s, now.uploading[0].sent_bytes), (10, 100));
+        assert_eq!(
+            (now.upload_bytes_per_s, now.uploading[0].sent_bytes),
+            (10, 100)
+        );
         tokio::time::advance(SPEED_WINDOW * 2).await;
         let later = stats.report(0, 0, None, true);
-        assert_eq!((later.upload_bytes_per_s, later.uploaded_bytes_total), (0, 100));
+        assert_eq!(
+            (later.upload_bytes_per_s, later.uploaded_bytes_total),
+            (0, 100)
+        );
     }
 
     #[test]

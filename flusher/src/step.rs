@@ -101,7 +101,10 @@ async fn attempt(core: &Core, job: Job, label: &mut String) -> Result<Outcome, E
 fn touched_keys(wanted: &Wanted) -> Vec<String> {
     let origin = wanted.inode.content.origin.as_ref();
     let target = wanted_key(wanted).map(|key| key.0);
-    target.into_iter().chain(origin.map(|origin| origin.key.clone())).collect()
+    target
+        .into_iter()
+        .chain(origin.map(|origin| origin.key.clone()))
+        .collect()
 }
 
 /// With the locks held.

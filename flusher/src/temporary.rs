@@ -9,7 +9,15 @@
 
 const PREFIXES: [&str; 5] = ["tmp", ".tmp", ".~", ".#", "._tmp"];
 const SUFFIXES: [&str; 9] = [
-    ".tmp", ".temp", ".part", ".partial", ".crdownload", ".lock", ".swp", ".inprogress", "~",
+    ".tmp",
+    ".temp",
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".lock",
+    ".swp",
+    ".inprogress",
+    "~",
 ];
 
 /// Whether a file of this name is likely to be renamed or deleted soon.
@@ -41,8 +49,16 @@ mod tests {
     #[test]
     fn names_that_programs_rename_away_are_recognised() {
         for name in [
-            ".metadata.tmp", "tmpab12", ".tmpX1y2", "model.part", "HEAD.lock", ".step-1.pt.Xy3aBc", ".~lock.x#",
-            "x.tmp.1234", "notes~", "a.CRDOWNLOAD",
+            ".metadata.tmp",
+            "tmpab12",
+            ".tmpX1y2",
+            "model.part",
+            "HEAD.lock",
+            ".step-1.pt.Xy3aBc",
+            ".~lock.x#",
+            "x.tmp.1234",
+            "notes~",
+            "a.CRDOWNLOAD",
         ] {
             assert!(looks_temporary(name.as_bytes()), "{name}");
         }
@@ -51,7 +67,14 @@ mod tests {
     #[test]
     fn names_that_stay_are_not() {
         for name in [
-            ".metadata", "step-100.pt", "latest", "temperature.csv", ".gitignore", ".config.backup", "data.parquet", "partition",
+            ".metadata",
+            "step-100.pt",
+            "latest",
+            "temperature.csv",
+            ".gitignore",
+            ".config.backup",
+            "data.parquet",
+            "partition",
             "template.tmpl",
         ] {
             assert!(!looks_temporary(name.as_bytes()), "{name}");

@@ -77,7 +77,7 @@ async fn upload_whole(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Resu
     let attrs = attributes(inode, core.config.node, inode.content.epoch);
     let writing = writing(snapshot, key);
     let put = |condition| {
-        let (bytes, attrs) = (bytes.clone(), attrs.clone());
+        let bytes = bytes.clone();
         async move { core.remote().put(key, bytes, &attrs, &condition).await }
     };
     match guarded(core, &writing, put).await? {
@@ -158,7 +158,10 @@ async fn begin(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Result<(Upl
     let minimum = core.config.part_bytes_min.max(capabilities.part_bytes_min);
     // Stores with fewer parts than usual get larger ones.
     let parts_max = u64::from(capabilities.parts_max).clamp(1, PARTS_MAX);
-    let part = part_bytes(snapshot.size, minimum.max(snapshot.size.div_ceil(parts_max)));
+    let part = part_bytes(
+        snapshot.size,
+        minimum.max(snapshot.size.div_ceil(parts_max)),
+    );
     if let Some(known) = core.journal().upload(inode.ino).await? {
         let fits = !snapshot.is_open()
             && known.epoch == inode.content.epoch

@@ -126,7 +126,11 @@ impl Work {
         // Only counted when the set may be full, so usually not at all.
         match self.items.len() < self.items_max {
             true => self.items.len(),
-            false => self.items.values().filter(|item| item.failures == 0).count(),
+            false => self
+                .items
+                .values()
+                .filter(|item| item.failures == 0)
+                .count(),
         }
     }
 

@@ -1,6 +1,12 @@
 //! What only S3 can get wrong: strange keys, wrong credentials, broken servers, other people's tools.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test may"
+)]
 
 mod support;
 

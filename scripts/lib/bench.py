@@ -256,7 +256,7 @@ class Bench:
         for target, directory in self.in_turn(number):
             directory = directory / f"names-{number}"
             directory.mkdir()
-            for name in ("create", "rename", "stat", "unlink"):
+            for name in ("create", "stat", "rename", "unlink"):
                 self.record(name, target, self.files / 1e3 / work(name, directory, self.files))
             directory.rmdir()
 

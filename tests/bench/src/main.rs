@@ -6,7 +6,7 @@
 //! bench-work read FILE                  1 MiB reads after POSIX_FADV_DONTNEED on the file
 //! bench-work read-cached FILE           the same without dropping anything
 //! bench-work create DIR COUNT           create and close empty files
-//! bench-work rename DIR COUNT           then stat, unlink: of the renamed ones
+//! bench-work stat DIR COUNT             of those; then rename, then unlink of the renamed ones
 //! ```
 //!
 //! Prints the seconds that the loop took.
@@ -45,9 +45,7 @@ fn measure(words: &[&str]) -> io::Result<f64> {
         ["read", file] => read(Path::new(file), true),
         ["read-cached", file] => read(Path::new(file), false),
         ["create", dir, count] => each(dir, number(count)?, |path| File::create(path).map(drop)),
-        ["stat", dir, count] => each(dir, number(count)?, |path| {
-            fs::metadata(path.with_extension("renamed")).map(drop)
-        }),
+        ["stat", dir, count] => each(dir, number(count)?, |path| fs::metadata(path).map(drop)),
         ["rename", dir, count] => each(dir, number(count)?, |path| {
             fs::rename(path, path.with_extension("renamed"))
         }),

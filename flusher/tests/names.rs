@@ -1,0 +1,212 @@
+//! Renames, exchanges and deletions, before and after the upload.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod common;
+
+use common::{PART, Rig, bytes};
+use journal::{Ino, RenameMode, Timestamp};
+
+on_every_store!(
+    a_rename_before_the_upload_never_shows_the_temporary_name,
+    a_rename_after_the_upload_moves_the_object,
+    a_file_renamed_over_another_replaces_its_object,
+    a_name_taken_over_from_a_file_that_moves_away_keeps_both,
+    two_files_that_exchanged_names_exchange_objects,
+    two_evicted_files_that_exchanged_names_exchange_objects,
+    three_files_that_rotated_their_names_rotate_objects,
+    a_deleted_file_loses_its_object,
+    a_name_deleted_and_created_again_holds_the_new_file,
+    a_renamed_directory_takes_everything_below_with_it,
+    a_removed_directory_loses_its_marker,
+    an_open_log_that_was_rotated_makes_room_for_the_new_one,
+);
+
+async fn a_rename_before_the_upload_never_shows_the_temporary_name(rig: Rig) {
+    let flusher = rig.start();
+    let ino = rig.write(Ino::ROOT, "model.tmp", b"weights").await;
+    flusher.wake();
+    rig.rename("model.tmp", "model").await;
+    flusher.wake();
+    assert!(flusher.wait_clean(ino, journal::Epoch(1)).await);
+    assert_eq!(rig.keys().await, ["model"]);
+    if let Some(proxy) = &rig.proxy {
+        assert_eq!(
+            proxy.count(|line| line.contains("model.tmp")),
+            0,
+            "{:?}",
+            proxy.requests()
+        );
+    }
+}
+
+async fn a_rename_after_the_upload_moves_the_object(rig: Rig) {
+    let flusher = rig.start();
+    let ino = rig.write(Ino::ROOT, "old", b"bytes").await;
+    rig.settled(&flusher).await;
+    rig.evict(ino).await;
+    rig.rename("old", "new").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["new"]);
+    assert_eq!(rig.object("new").await.unwrap(), "bytes");
+    assert_eq!(
+        flusher.status().uploaded_bytes_total,
+        5,
+        "its bytes were sent once"
+    );
+}
+
+async fn a_file_renamed_over_another_replaces_its_object(rig: Rig) {
+    let flusher = rig.start();
+    rig.write(Ino::ROOT, "config", b"one").await;
+    rig.settled(&flusher).await;
+    rig.write(Ino::ROOT, "config.tmp", b"two").await;
+    rig.rename("config.tmp", "config").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["config"]);
+    assert_eq!(rig.object("config").await.unwrap(), "two");
+    assert_eq!(flusher.status().conflicts, 0);
+}
+
+async fn a_name_taken_over_from_a_file_that_moves_away_keeps_both(rig: Rig) {
+    let flusher = rig.start();
+    let a = rig.write(Ino::ROOT, "a", b"first").await;
+    let c = rig.write(Ino::ROOT, "c", b"second").await;
+    rig.settled(&flusher).await;
+    rig.evict(a).await;
+    rig.evict(c).await;
+    rig.rename("a", "b").await;
+    rig.rename("c", "a").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["a", "b"]);
+    assert_eq!(rig.object("a").await.unwrap(), "second");
+    assert_eq!(rig.object("b").await.unwrap(), "first");
+}
+
+async fn two_files_that_exchanged_names_exchange_objects(rig: Rig) {
+    exchange(rig, false).await;
+}
+
+async fn two_evicted_files_that_exchanged_names_exchange_objects(rig: Rig) {
+    exchange(rig, true).await;
+}
+
+async fn exchange(rig: Rig, evicted: bool) {
+    let flusher = rig.start();
+    let (small, large) = (bytes(50_000, 1), bytes(PART + 1, 2));
+    let a = rig.write(Ino::ROOT, "a", &small).await;
+    let b = rig.write(Ino::ROOT, "b", &large).await;
+    rig.settled(&flusher).await;
+    if evicted {
+        rig.evict(a).await;
+        rig.evict(b).await;
+    }
+    rig.rename_as("a", "b", RenameMode::Exchange).await;
+    rig.settled(&flusher).await;
+    assert!(rig.object("a").await.unwrap() == large);
+    assert!(rig.object("b").await.unwrap() == small);
+    assert_eq!(rig.keys().await, ["a", "b"]);
+    assert_eq!(flusher.status().conflicts, 0);
+}
+
+async fn three_files_that_rotated_their_names_rotate_objects(rig: Rig) {
+    let flusher = rig.start();
+    for name in ["a", "b", "c"] {
+        let ino = rig
+            .write(Ino::ROOT, name, name.repeat(1000).as_bytes())
+            .await;
+        rig.settled(&flusher).await;
+        rig.evict(ino).await;
+    }
+    rig.rename("a", "t").await;
+    rig.rename("b", "a").await;
+    rig.rename("c", "b").await;
+    rig.rename("t", "c").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["a", "b", "c"]);
+    for (name, was) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        assert_eq!(rig.object(name).await.unwrap(), was.repeat(1000));
+    }
+}
+
+async fn a_deleted_file_loses_its_object(rig: Rig) {
+    let flusher = rig.start();
+    rig.write(Ino::ROOT, "f", b"bytes").await;
+    rig.settled(&flusher).await;
+    rig.unlink("f").await;
+    rig.settled(&flusher).await;
+    assert!(rig.keys().await.is_empty());
+}
+
+async fn a_name_deleted_and_created_again_holds_the_new_file(rig: Rig) {
+    let flusher = rig.start();
+    for round in 0..10u8 {
+        rig.write(Ino::ROOT, "f", &[round; 100]).await;
+        flusher.flush_all();
+        if round % 3 != 2 {
+            // Now and then the store never sees a version.
+            rig.settled(&flusher).await;
+        }
+        if round < 9 {
+            rig.unlink("f").await;
+            flusher.wake();
+        }
+    }
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["f"]);
+    assert_eq!(rig.object("f").await.unwrap(), [9; 100].as_slice());
+    assert_eq!(flusher.status().conflicts, 0);
+}
+
+async fn a_renamed_directory_takes_everything_below_with_it(rig: Rig) {
+    let flusher = rig.start();
+    let old = rig.mkdir(Ino::ROOT, "old").await;
+    let sub = rig.mkdir(old, "sub").await;
+    rig.write(old, "f", b"flushed").await;
+    rig.write(sub, "g", b"deep").await;
+    rig.settled(&flusher).await;
+    // Somebody else's file that was never listed here moves along.
+    rig.foreign_put("old/unlisted", b"foreign").await;
+    rig.write(old, "h", b"not yet flushed").await;
+    rig.rename("old", "new").await;
+    rig.settled(&flusher).await;
+    let keys = rig.keys().await;
+    assert_eq!(
+        keys,
+        [
+            "new/",
+            "new/f",
+            "new/h",
+            "new/sub/",
+            "new/sub/g",
+            "new/unlisted"
+        ]
+    );
+    assert_eq!(rig.object("new/sub/g").await.unwrap(), "deep");
+    assert_eq!(rig.object("new/unlisted").await.unwrap(), "foreign");
+}
+
+async fn a_removed_directory_loses_its_marker(rig: Rig) {
+    let flusher = rig.start();
+    rig.mkdir(Ino::ROOT, "d").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["d/"]);
+    rig.rmdir("d").await;
+    rig.settled(&flusher).await;
+    assert!(rig.keys().await.is_empty());
+}
+
+async fn an_open_log_that_was_rotated_makes_room_for_the_new_one(rig: Rig) {
+    let flusher = rig.start();
+    let log = rig.write(Ino::ROOT, "log", b"yesterday").await;
+    rig.settled(&flusher).await;
+    rig.journal
+        .begin_write(log, common::NODE, false, Timestamp::now())
+        .await
+        .unwrap();
+    rig.rename("log", "log.1").await;
+    let new = rig.write(Ino::ROOT, "log", b"today").await;
+    flusher.flush_all();
+    assert!(flusher.wait_clean(new, journal::Epoch(1)).await);
+    assert_eq!(rig.object("log").await.unwrap(), "today");
+    assert_eq!(rig.object("log.1").await.unwrap(), "yesterday");
+}
