@@ -138,7 +138,7 @@ async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<Waiting> {
                 WaitingFile {
                     path,
                     bytes,
-                    row: row.clone(),
+                    row: *row,
                 },
             );
         }

@@ -14,9 +14,8 @@ mod invalidate;
 mod kernel;
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use tokio::runtime::Handle;
 
@@ -49,7 +48,7 @@ impl Front {
         let mut call = Box::pin(call);
         let _runtime = self.runtime.enter();
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Pending = pin!(&mut call).poll(&mut context) {
+        if call.as_mut().poll(&mut context).is_pending() {
             self.runtime.spawn(call);
         }
     }
