@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use remote::{DirMarkers, Remote};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::FlusherConfig;
@@ -37,12 +37,14 @@ pub(crate) struct Core {
 }
 
 /// Somebody can't wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Request {
     /// This inode, even if a writer has it open.
     Inode(journal::Ino),
     /// Everything that is closed by now.
     Everything,
+    /// Only that the next scan is over.
+    Scan(oneshot::Sender<()>),
 }
 
 impl Core {

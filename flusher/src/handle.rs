@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use journal::{Epoch, Ino, Wanted};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::FlusherConfig;
@@ -63,6 +63,18 @@ impl Flusher {
     /// Changes after every step that was done and every attempt that failed.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
         self.inner.core.stats.subscribe()
+    }
+
+    /// Returns when everything that became unsynced before the call is counted in the status.
+    pub async fn scanned(&self) {
+        if self.inner.task.lock().is_none() {
+            return;
+        }
+        let (tell, told) = oneshot::channel();
+        self.inner.core.requests.lock().push(Request::Scan(tell));
+        self.inner.core.requested.notify_one();
+        // An error says that the flusher stopped: then nothing is counted any more.
+        let _ = told.await;
     }
 
     /// Sends this inode without any settling time, even if a writer has it open.

@@ -183,6 +183,11 @@ impl Reconciler {
                         self.order_stale = true;
                     }
                 }
+                Request::Scan(tell) => {
+                    self.scan().await?;
+                    // Whoever asked may have gone away.
+                    let _ = tell.send(());
+                }
                 Request::Everything => {
                     self.scan().await?;
                     for (_, item) in self.core.work.lock().items_mut() {

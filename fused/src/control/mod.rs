@@ -2,6 +2,7 @@
 //! [`mounts`] for how a mount is found, [`client`] for the asking side.
 
 pub mod client;
+mod line;
 pub mod mounts;
 mod place;
 pub mod protocol;

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remote::StoreUrl;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream, unix::OwnedWriteHalf};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
+use super::line::{say, say_error};
 use super::protocol::{
     LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
 };
@@ -156,23 +157,9 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
     }
 }
 
-/// Sends one line.
-pub(super) async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    line.push(b'\n');
-    writer.write_all(&line).await
-}
-
-/// Sends what went wrong.
-pub(super) async fn say_error(
-    writer: &mut OwnedWriteHalf,
-    message: impl std::fmt::Display,
-) -> io::Result<()> {
-    let message = message.to_string();
-    say(writer, &Reply::Error { message }).await
-}
-
 async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
+    // What was closed a millisecond ago counts as well.
+    vfs.flusher().scanned().await;
     let flusher = vfs.flusher().status();
     let now_s = journal::Timestamp::now().secs;
     let oldest = flusher.oldest_unflushed_secs;

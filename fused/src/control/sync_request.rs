@@ -13,8 +13,8 @@ use journal::{Ino, Unsynced};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::Instant;
 
+use super::line::{say, say_error};
 use super::protocol::{Done, Progress, Reply, Unflushed, WirePath};
-use super::server::{say, say_error};
 use crate::vfs::{Result, Vfs};
 
 /// Rows read from the journal at once.

@@ -4,26 +4,22 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use extents::SeekTo;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use journal::{Ino, Kind, NewInode, RenameMode, XattrMode};
+use journal::{Kind, NewInode, RenameMode, XattrMode};
 use nix::libc;
 
-use super::backing::Backings;
 use super::convert::{file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
+use super::opening::{self, GENERATION, Opener};
 use super::{Front, errno, kernel};
-use crate::vfs::{Mode, OpenRequest, Opened, Result, SetAttributes, Vfs};
-
-/// Inode numbers are never reused, so every inode is the first of its number.
-const GENERATION: Generation = Generation(0);
+use crate::vfs::{Result, SetAttributes};
 
 /// Answers one reply with a value or an errno.
 macro_rules! answer {
@@ -49,6 +45,14 @@ impl Front {
                 Err(error) => reply.error(errno(operation, &error)),
             }
         });
+    }
+
+    fn opener(&self) -> Opener {
+        Opener {
+            vfs: self.vfs.clone(),
+            backings: self.backings.clone(),
+            passthrough: self.passthrough.clone(),
+        }
     }
 
     fn empty(
@@ -77,62 +81,6 @@ fn new_inode(request: &Request, kind: Kind, mode: u32, rdev: u32) -> NewInode {
         target: None,
         writer: None,
     }
-}
-
-/// Reopens a file in daemon mode, because the kernel did not take its extent file.
-async fn reopen(
-    vfs: &Vfs,
-    passthrough: &kernel::PassthroughState,
-    opened: Opened,
-    request: OpenRequest,
-    error: io::Error,
-) -> Result<Opened> {
-    tracing::warn!(%error, "the kernel takes no backing files; reads and writes go through the daemon");
-    passthrough.switch_off(format!("the kernel refused a backing file: {error}"));
-    vfs.disable_passthrough();
-    let ino = opened.file.ino;
-    vfs.release(opened.handle).await?;
-    let again = OpenRequest {
-        truncate: false,
-        ..request
-    };
-    vfs.open(ino, again).await
-}
-
-/// Closing a read-only open tells us nothing: the kernel need not wait for our answer.
-fn open_flags(request: OpenRequest) -> FopenFlags {
-    match request.writes {
-        true => FopenFlags::empty(),
-        false => FopenFlags::FOPEN_NOFLUSH,
-    }
-}
-
-async fn open(
-    vfs: Vfs,
-    backings: Arc<Backings>,
-    passthrough: Arc<kernel::PassthroughState>,
-    ino: Ino,
-    request: OpenRequest,
-    reply: ReplyOpen,
-) {
-    let mut opened = match vfs.open(ino, request).await {
-        Ok(opened) => opened,
-        Err(error) => return reply.error(errno("open", &error)),
-    };
-    if opened.file.mode == Mode::Passthrough {
-        let extents = opened.file.extents.clone();
-        match backings.attach(ino, opened.handle, || reply.open_backing(&*extents)) {
-            Ok(backing) => {
-                let handle = FileHandle(opened.handle);
-                return reply.opened_passthrough(handle, open_flags(request), &backing);
-            }
-            Err(error) => match reopen(&vfs, &passthrough, opened, request, error).await {
-                Ok(again) => opened = again,
-                Err(error) => return reply.error(errno("open", &error)),
-            },
-        }
-    }
-    reply.opened(FileHandle(opened.handle), open_flags(request));
 }
 
 impl Filesystem for Front {
@@ -331,14 +279,8 @@ impl Filesystem for Front {
     }
 
     fn open(&self, _request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.serve(open(
-            self.vfs.clone(),
-            self.backings.clone(),
-            self.passthrough.clone(),
-            ino(number),
-            open_request(flags),
-            reply,
-        ));
+        let request = open_request(flags);
+        self.serve(opening::open(self.opener(), ino(number), request, reply));
     }
 
     fn create(
@@ -351,39 +293,15 @@ impl Filesystem for Front {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let vfs = self.vfs.clone();
-        let backings = self.backings.clone();
-        let passthrough = self.passthrough.clone();
-        let name = name.as_bytes().to_vec();
         let new = new_inode(request, Kind::File, mode, 0);
-        let request = open_request(OpenFlags(flags));
-        self.serve(async move {
-            let created = vfs.create(ino(parent), &name, new, request).await;
-            let (attributes, mut opened) = match created {
-                Ok(created) => created,
-                Err(error) => return reply.error(errno("create", &error)),
-            };
-            let (ttl, attr) = (vfs.ttl(), file_attr(&attributes));
-            let flags = FopenFlags::empty();
-            if opened.file.mode == Mode::Passthrough {
-                let extents = opened.file.extents.clone();
-                let attached = backings.attach(attributes.ino, opened.handle, || {
-                    reply.open_backing(&*extents)
-                });
-                match attached {
-                    Ok(backing) => {
-                        let handle = FileHandle(opened.handle);
-                        return reply
-                            .created_passthrough(&ttl, &attr, GENERATION, handle, flags, &backing);
-                    }
-                    Err(error) => match reopen(&vfs, &passthrough, opened, request, error).await {
-                        Ok(again) => opened = again,
-                        Err(error) => return reply.error(errno("create", &error)),
-                    },
-                }
-            }
-            reply.created(&ttl, &attr, GENERATION, FileHandle(opened.handle), flags);
-        });
+        self.serve(opening::create(
+            self.opener(),
+            ino(parent),
+            name.as_bytes().to_vec(),
+            new,
+            open_request(OpenFlags(flags)),
+            reply,
+        ));
     }
 
     fn read(

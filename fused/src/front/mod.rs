@@ -12,6 +12,7 @@ mod convert;
 mod filesystem;
 mod invalidate;
 mod kernel;
+mod opening;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -7,15 +7,13 @@
 //! semaphore over all files; an error reaches every reader that needs the block, and the next read
 //! tries again.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures::{TryStreamExt, stream};
-use parking_lot::Mutex;
 use remote::{ETag, ObjectKey};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::open_table::OpenFile;
 use super::{Error, Result, Vfs};
@@ -38,19 +36,6 @@ impl Default for Fetcher {
             permits: Arc::new(Semaphore::new(BLOCKS_IN_FLIGHT_MAX)),
         }
     }
-}
-
-/// A block's cell: initialised once it is in the extent file.
-type Cell = Arc<OnceCell<()>>;
-
-/// The progress of one open file's fetch.
-#[derive(Default)]
-pub struct FetchState {
-    blocks: Mutex<HashMap<u64, Cell>>,
-    whole_started: AtomicBool,
-    /// Every byte of `[0, valid)` is resident; stays true while the file is open, since an open
-    /// file is never evicted.
-    complete: AtomicBool,
 }
 
 impl Vfs {

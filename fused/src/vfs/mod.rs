@@ -10,7 +10,7 @@
 //! | `listing` | directories that the store knows and the journal has yet to learn |
 //! | `directories` | opendir, readdir |
 //! | `open_table`, `open` | open files, their mode, close |
-//! | `data`, `fetch` | read, write, truncate, fsync; bytes that are only in the store |
+//! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes |
 //! | `space` | statfs, the cache budget, eviction, holding writers back |
 //! | `recovery`, `reaper` | what a crash left behind; what unlink left behind |
@@ -22,6 +22,7 @@ mod data;
 mod directories;
 mod error;
 mod fetch;
+mod fetch_state;
 mod listing;
 mod metadata;
 mod open;

@@ -21,6 +21,8 @@ use extents::{ExtentFile, Stat};
 use journal::{Ino, Inode, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
+use super::fetch_state::FetchState;
+
 /// Who moves the bytes of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -81,7 +83,7 @@ pub struct OpenFile {
     /// Where the bytes that are not resident come from.
     pub source: RwLock<Source>,
     /// Whole-file fetch and its progress.
-    pub fetch: super::fetch::FetchState,
+    pub fetch: FetchState,
     counts: Mutex<Counts>,
     baseline: Mutex<Baseline>,
     /// A write came through the daemon since the last settling.
@@ -116,7 +118,7 @@ impl OpenFile {
                 valid: inode.content.valid,
                 origin: inode.content.origin.clone(),
             }),
-            fetch: super::fetch::FetchState::default(),
+            fetch: FetchState::default(),
             counts: Mutex::default(),
             baseline: Mutex::new(baseline),
             written: AtomicBool::new(false),

@@ -160,6 +160,8 @@ impl MountOptions {
         let mut command = fused_command(&self.environment, ["mount", "-f", &self.url]);
         command.arg(&at).arg("-o").arg(options.join(","));
         let before = mount_id(&at);
+        // The number of a dead mount that is taken away is given to the next one.
+        let dead = nix::sys::statfs::statfs(&at).is_err();
         let mut daemon = Guarded::spawn(&mut command, &log).expect("the fused binary");
         let mounts = fs::File::open("/proc/self/mountinfo").expect("mountinfo");
         let began = Instant::now();
@@ -172,7 +174,7 @@ impl MountOptions {
                 });
             }
             let now = mount_id(&at);
-            if now.is_some() && now != before && fs::metadata(&at).is_ok() {
+            if now.is_some() && (now != before || dead) && fs::metadata(&at).is_ok() {
                 return Ok(Mount {
                     spec: self,
                     at,

@@ -1,6 +1,6 @@
 //! How fast the journal is on the embedded store: prints a table.
 //!
-//! `cargo run --release -p journal --example throughput [DIR]`: DIR should be on the disk in
+//! `cargo run --release -p journal --example journal_throughput [DIR]`: DIR should be on the disk in
 //! question; by default a directory below the current one, because /tmp is often memory.
 
 use journal::{

@@ -1,6 +1,6 @@
 //! How fast a cold file is read: io_uring with O_DIRECT against threads with pread.
 //!
-//! `cargo run -p extents --example throughput -- DIR [MiB]` writes a file of 1 GiB (or that many MiB) in
+//! `cargo run -p extents --example extents_throughput -- DIR [MiB]` writes a file of 1 GiB (or that many MiB) in
 //! DIR, reads it cold in pieces of 1 MiB with 16 at a time, and in parts of 32 MiB one after the other,
 //! with both engines, past and through the page cache. Build it with `--release` for figures that mean
 //! anything.
