@@ -73,16 +73,19 @@ async fn only_a_clean_closed_file_can_be_evicted() {
     let b = write(&journal, b.ino, 9).await;
     flush(&journal, b.ino, "b", "1").await;
     assert!(journal.evicted(b.ino, b.content.epoch).await.unwrap());
-    assert_eq!(
-        journal.inode(b.ino).await.unwrap().unwrap().content.valid,
-        9
+    let evicted = journal.inode(b.ino).await.unwrap().unwrap().content;
+    assert_eq!(evicted.valid, 9);
+    assert!(
+        evicted.generation > b.content.generation,
+        "whoever opens it now does so in an extent file of its own"
     );
     assert!(
-        journal
+        !journal
             .localized(b.ino, b.content.generation)
             .await
             .unwrap()
     );
+    assert!(journal.localized(b.ino, evicted.generation).await.unwrap());
     assert_eq!(
         journal.inode(b.ino).await.unwrap().unwrap().content.valid,
         0

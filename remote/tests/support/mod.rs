@@ -8,6 +8,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod objects;
+
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

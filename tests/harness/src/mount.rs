@@ -174,7 +174,7 @@ impl MountOptions {
                 });
             }
             let now = mount_id(&at);
-            if now.is_some() && (now != before || dead) && fs::metadata(&at).is_ok() {
+            if now.is_some() && (now != before || dead) && nix::sys::statfs::statfs(&at).is_ok() {
                 return Ok(Mount {
                     spec: self,
                     at,
