@@ -30,20 +30,14 @@ struct Inner {
 impl Flusher {
     /// Starts the reconciler on the current tokio runtime.
     pub fn start(config: FlusherConfig) -> Self {
-        let core = Arc::new(Core::new(config));
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(Reconciler::new(Arc::clone(&core), stopped).run());
-        Self {
-            inner: Arc::new(Inner {
-                core,
-                stop,
-                task: Mutex::new(Some(task)),
-            }),
-        }
+        let flusher = Self::idle(config);
+        flusher.begin();
+        flusher
     }
 
-    /// A flusher that never sends anything, for a mount that may not write: it answers what is asked
-    /// of it, and what an earlier mount left unsynced waits.
+    /// A flusher that sends nothing before [`Flusher::begin`]: until recovery has judged what a crash
+    /// left, or for ever on a mount that may not write. It answers what is asked of it, and what is
+    /// unsynced waits.
     pub fn idle(config: FlusherConfig) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -51,6 +45,16 @@ impl Flusher {
                 stop: watch::Sender::new(false),
                 task: Mutex::new(None),
             }),
+        }
+    }
+
+    /// Starts the reconciler on the current tokio runtime, if it does not run yet.
+    pub fn begin(&self) {
+        let mut task = self.inner.task.lock();
+        if task.is_none() {
+            let stopped = self.inner.stop.subscribe();
+            let reconciler = Reconciler::new(Arc::clone(&self.inner.core), stopped);
+            *task = Some(tokio::spawn(reconciler.run()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use harness::{Random, digest_of};
 use nix::sys::signal::Signal;
@@ -15,7 +16,71 @@ every_way!(
     files_of_every_kind_survive_a_kill,
     a_kill_in_the_middle_of_many_writes_loses_no_closed_file,
     a_synced_file_survives_a_kill_while_it_is_still_open,
+    what_a_power_cut_tore_goes_back_to_its_object,
 );
+
+/// The extent files of a cache, by size: the tests below give every file a size of its own.
+fn extents_of_size(cache: &Path, size: usize) -> PathBuf {
+    let shards = fs::read_dir(cache.join("extents")).unwrap().flatten();
+    let shards = shards.filter(|entry| entry.file_type().unwrap().is_dir());
+    let mut files = shards.flat_map(|shard| fs::read_dir(shard.path()).unwrap().flatten());
+    files
+        .find(|file| file.metadata().unwrap().len() == size as u64)
+        .expect("an extent file of that size")
+        .path()
+}
+
+/// What the machine's death leaves: another boot, no orderly end, and unsynced bytes that are not there.
+fn a_power_cut_that_loses_half_of(cache: &Path, files: &[PathBuf]) {
+    for file in files {
+        let half = fs::metadata(file).unwrap().len() / 2;
+        File::options()
+            .write(true)
+            .open(file)
+            .unwrap()
+            .set_len(half)
+            .unwrap();
+    }
+    let state = cache.join("extents/state");
+    let text = fs::read_to_string(&state).unwrap();
+    let lines = text.lines().map(|line| match line.starts_with("boot ") {
+        true => "boot another".to_owned(),
+        false => line.to_owned(),
+    });
+    fs::write(&state, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+}
+
+/// A power cut made by hand: the files that it tore must be noticed before anything is uploaded.
+fn what_a_power_cut_tore_goes_back_to_its_object(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    fs::write(mount.join("ckpt"), vec![1; MIB]).unwrap();
+    mount.sync();
+    fs::write(mount.join("ckpt"), vec![2; 3 * MIB]).unwrap();
+    fs::write(mount.join("first"), vec![3; 5 * MIB]).unwrap();
+    fs::write(mount.join("whole"), vec![4; 7 * MIB]).unwrap();
+    let mut synced = File::create(mount.join("synced")).unwrap();
+    synced.write_all(&vec![5; 9 * MIB]).unwrap();
+    synced.sync_all().unwrap();
+    drop(synced);
+
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    let torn = [3 * MIB, 5 * MIB].map(|size| extents_of_size(&cache, size));
+    a_power_cut_that_loses_half_of(&cache, &torn);
+    // No settling time: whatever is wrongly taken for whole would be uploaded at once.
+    let again = options.option("settle=0s").start();
+    again.sync();
+
+    assert_eq!(fs::read(again.join("ckpt")).unwrap(), vec![1; MIB]);
+    assert_eq!(way.store.get("ckpt").unwrap(), vec![1; MIB], "the good one");
+    assert!(!again.join("first").exists(), "it had no complete version");
+    assert!(!way.store.has("first"));
+    assert_eq!(fs::read(again.join("whole")).unwrap(), vec![4; 7 * MIB]);
+    assert_eq!(fs::read(again.join("synced")).unwrap(), vec![5; 9 * MIB]);
+    assert_eq!(way.store.get("synced").unwrap(), vec![5; 9 * MIB]);
+    let kept = fs::read_dir(cache.join("torn")).unwrap().count();
+    assert_eq!(kept, 2, "what was left of them");
+}
 
 fn a_file_closed_before_a_kill_arrives_after_the_next_mount(way: &Way) {
     let mount = way.mount();

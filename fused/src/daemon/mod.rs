@@ -67,10 +67,7 @@ fn serve(
     if options.passthrough == Passthrough::Off {
         passthrough.switch_off("switched off by -o passthrough=off");
     }
-    let vfs = {
-        let _runtime = runtime.enter();
-        assemble(options, &rooms, invalidate)
-    };
+    let vfs = assemble(options, &rooms, invalidate);
     runtime.block_on(recover(&vfs, &rooms, &cache_dir))?;
     let mounted = session::mount(options, vfs.clone(), runtime.handle(), passthrough.clone())?;
     invalidations
@@ -127,10 +124,7 @@ fn assemble(options: &MountOptions, open: &OpenRooms, invalidate: InvalidateQueu
     config.memory_bytes_max = options.upload_memory;
     config.uploads_max = options.uploads_max;
     config.settle = options.settle;
-    let flusher = match options.ro {
-        true => Flusher::idle(config),
-        false => Flusher::start(config),
-    };
+    let flusher = Flusher::idle(config);
     let rooms = &open.rooms;
     let config = vfs::Config {
         fsync: match options.fsync {
@@ -184,6 +178,8 @@ async fn recover(vfs: &Vfs, open: &OpenRooms, cache_dir: &CacheDir) -> Result<()
             "the last daemon did not end cleanly; recovered"
         );
     }
+    // Only now: nothing may be uploaded or removed that recovery has not judged.
+    vfs.begin();
     // A listing now, so that the root is known even if the store goes away.
     if let Err(error) = vfs.list_root().await {
         tracing::warn!(%error, "cannot list the root of the store yet");

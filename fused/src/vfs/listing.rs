@@ -41,10 +41,14 @@ const HEADS_IN_FLIGHT_MAX: usize = 32;
 /// Hidden keys remembered for `fused status`.
 const HIDDEN_MAX: usize = 1000;
 
+/// Initialised when the listing is over.
+type Running = Arc<OnceCell<()>>;
+
 /// Listings under way, each shared by all who wait for it.
 #[derive(Default)]
 pub struct Listings {
-    running: Mutex<HashMap<Ino, Arc<OnceCell<()>>>>,
+    /// By directory, and whether all of it is asked for or only the first page.
+    running: Mutex<HashMap<(Ino, bool), Running>>,
     away_until: Mutex<Option<Instant>>,
     hidden: Mutex<BTreeSet<String>>,
 }
@@ -138,28 +142,18 @@ impl Vfs {
 
     /// One listing of a directory at a time; who comes meanwhile shares its result.
     async fn list_once(&self, directory: Ino, whole: bool) -> Result<()> {
-        let listings = &self.inner.listings;
-        let cell = listings
-            .running
-            .lock()
-            .entry(directory)
-            .or_default()
-            .clone();
-        let listed = match cell.get() {
-            Some(()) => Ok(()),
-            None => cell
-                .get_or_try_init(|| self.list(directory, whole))
-                .await
-                .map(|&()| ()),
-        };
-        let mut running = listings.running.lock();
+        let running = &self.inner.listings.running;
+        let key = (directory, whole);
+        let cell = running.lock().entry(key).or_default().clone();
+        let listed = cell.get_or_try_init(|| self.list(directory, whole)).await;
+        let mut running = running.lock();
         if running
-            .get(&directory)
+            .get(&key)
             .is_some_and(|running| Arc::ptr_eq(running, &cell))
         {
-            running.remove(&directory);
+            running.remove(&key);
         }
-        listed
+        listed.map(|&()| ())
     }
 
     async fn list(&self, directory: Ino, whole: bool) -> Result<()> {

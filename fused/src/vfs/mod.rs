@@ -127,10 +127,9 @@ struct Inner {
 }
 
 impl Vfs {
-    /// Puts a file system together. Its background work (reaping, eviction) runs on the current
-    /// tokio runtime until the last clone is gone.
+    /// Puts a file system together, for [`Vfs::recover`] and then [`Vfs::begin`].
     pub fn new(config: Config, parts: Parts) -> Self {
-        let vfs = Self {
+        Self {
             inner: Arc::new(Inner {
                 passthrough: config.passthrough.into(),
                 space: space::Ledger::default(),
@@ -142,10 +141,17 @@ impl Vfs {
                 fetcher: fetch::Fetcher::default(),
                 reaper: reaper::Reaper::default(),
             }),
-        };
-        reaper::spawn(&vfs.inner);
-        space::spawn_evictor(&vfs.inner);
-        vfs
+        }
+    }
+
+    /// Starts the background work (flushing, reaping, eviction) on the current tokio runtime; it runs
+    /// until the last clone is gone.
+    pub fn begin(&self) {
+        reaper::spawn(&self.inner);
+        space::spawn_evictor(&self.inner);
+        if !self.inner.config.read_only {
+            self.flusher().begin();
+        }
     }
 
     /// The journal below.

@@ -180,14 +180,23 @@ impl Vfs {
         match created {
             Ok(opened) => Ok((Attributes::of(&inode), opened)),
             Err(error) => {
-                // The name must not stay behind: the caller was told that nothing was made.
-                if let Err(undo) = self.journal().unlink(parent, name, now()).await {
+                if let Err(undo) = self.take_back(parent, name, inode.ino).await {
                     tracing::error!(ino = %inode.ino, %undo, "cannot take back a failed create");
                 }
-                self.inner.reaper.orphan(inode.ino);
                 Err(error)
             }
         }
+    }
+
+    /// The name of a failed create must not stay behind: the caller was told that nothing was made.
+    /// If somebody has put another file in its place meanwhile, that one is not ours to remove.
+    async fn take_back(&self, parent: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        let there = self.journal().lookup(parent, name).await?;
+        if there.is_some_and(|there| there.ino == ino) {
+            self.journal().unlink(parent, name, now()).await?;
+            self.inner.reaper.orphan(ino);
+        }
+        Ok(())
     }
 
     async fn create_gated(
@@ -281,13 +290,12 @@ impl Vfs {
         settled
     }
 
-    /// Records everything that open files hold, at the end of a session. The daemon is the only
-    /// user of the files by now.
+    /// Records what open files hold, at the end of a session that some programs did not wait for.
+    /// They stay marked as being written: the kernel lets passthrough writers go on without us, and
+    /// the next start takes what their extent files hold then.
     pub async fn settle_all(&self) {
         for file in self.inner.opens.written() {
-            let slot = self.inner.opens.slot(file.ino);
-            let _gate = slot.gate.lock().await;
-            if let Err(error) = self.settle_gated(&file, true).await {
+            if let Err(error) = self.settle(&file).await {
                 tracing::error!(ino = %file.ino, %error, "cannot record an open file; recovery will");
             }
         }
