@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use harness::{python, torch_python};
+use harness::{Way, python, torch_python};
 
-use crate::Way;
-
-every_way!(
+harness::every_way!(
     a_checkpoint_written_as_torch_does_arrives_whole,
     safetensors_saves_and_loads,
     torch_saves_and_loads,

@@ -4,14 +4,12 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use harness::{Random, digest_of};
+use harness::{Random, Way, digest_of};
 use nix::sys::signal::Signal;
-
-use crate::Way;
 
 const MIB: usize = 1 << 20;
 
-every_way!(
+harness::every_way!(
     a_file_closed_before_a_kill_arrives_after_the_next_mount,
     files_of_every_kind_survive_a_kill,
     a_kill_in_the_middle_of_many_writes_loses_no_closed_file,

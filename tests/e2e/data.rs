@@ -3,13 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-use harness::{Mount, Random, digest_of, same_bytes};
-
-use crate::Way;
+use harness::{Mount, Random, Way, digest_of, same_bytes};
 
 const MIB: usize = 1 << 20;
 
-every_way!(
+harness::every_way!(
     a_first_write_arrives_as_a_byte_identical_object,
     a_second_mount_with_an_empty_cache_reads_what_was_written,
     overwriting_a_file_replaces_the_object,

@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use harness::Way;
 use nix::errno::Errno;
 
-use crate::Way;
-
-every_way!(
+harness::every_way!(
     a_rename_before_the_flush_leaves_nothing_at_the_temporary_name,
     a_rename_after_the_flush_moves_the_object,
     a_renamed_directory_takes_its_objects_along,

@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use harness::{Program, Random, python, same_tree, scratch, tool};
+use harness::{Program, Random, Way, python, same_tree, scratch, tool};
 
-use crate::Way;
-
-every_way!(
+harness::every_way!(
     cp_and_rsync_copy_trees_both_ways,
     git_clones_commits_and_checks_itself,
     sqlite_keeps_a_database,

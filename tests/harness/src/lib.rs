@@ -25,6 +25,7 @@ mod programs;
 mod requirements;
 mod server;
 mod store;
+mod way;
 
 pub use devices::{Device, read_only_view};
 pub use files::{Random, digest_of, same_bytes, same_tree, scratch, wait_until};
@@ -34,3 +35,4 @@ pub use programs::{Program, python, tool, torch_python};
 pub use requirements::{cannot_mount, skip};
 pub use server::{Bucket, Client, Head, Server};
 pub use store::Store;
+pub use way::Way;
