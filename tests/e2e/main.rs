@@ -21,4 +21,5 @@ mod mounting;
 mod names;
 mod namespace;
 mod outages;
+mod partial_files;
 mod tools;

@@ -119,6 +119,14 @@ impl Gate {
             .missing(range, valid, self.granule)
     }
 
+    /// Granules to fetch, as [`Resident::missing_edges`].
+    pub(crate) fn missing_edges(&self, range: &Range<u64>, valid: u64) -> Vec<Range<u64>> {
+        self.state
+            .lock()
+            .resident
+            .missing_edges(range, valid, self.granule)
+    }
+
     pub(crate) fn covers(&self, valid: u64) -> bool {
         self.state.lock().resident.covers(valid)
     }

@@ -128,10 +128,16 @@ impl ExtentFile {
             .map_err(|error| self.error("reading the map", error))
     }
 
-    /// What has to be fetched before `range` can be read or partly overwritten, given that holes below
+    /// What has to be fetched before `range` can be read, given that holes below
     /// `valid` are not zeros but not fetched: granules with a hole in them, merged, cut off at `valid`.
     pub fn missing(&self, range: Range<u64>, valid: u64) -> Vec<Range<u64>> {
         self.gate.missing(&range, valid)
+    }
+
+    /// What has to be fetched before all of `range` can be overwritten: as [`ExtentFile::missing`], but only
+    /// of the granules at its edges, which would become data as a whole.
+    pub fn missing_edges(&self, range: Range<u64>, valid: u64) -> Vec<Range<u64>> {
+        self.gate.missing_edges(&range, valid)
     }
 
     /// Whether nothing below `valid` has to be fetched.

@@ -108,6 +108,24 @@ impl Resident {
         missing
     }
 
+    /// What has to be fetched so that all of `range` can be overwritten: as `missing`, but only of the
+    /// granules that `range` covers in part.
+    pub(crate) fn missing_edges(
+        &self,
+        range: &Range<u64>,
+        valid: u64,
+        granule: u64,
+    ) -> Vec<Range<u64>> {
+        let inner_start = range.start.next_multiple_of(granule);
+        let inner_end = range.end / granule * granule;
+        if inner_end <= inner_start {
+            return self.missing(range, valid, granule);
+        }
+        let mut edges = self.missing(&(range.start..inner_start), valid, granule);
+        edges.extend(self.missing(&(inner_end..range.end), valid, granule));
+        edges
+    }
+
     /// Whether all of `[0, valid)` is data.
     pub(crate) fn covers(&self, valid: u64) -> bool {
         valid == 0 || self.map.get(&0).is_some_and(|first| first.end >= valid)
@@ -133,6 +151,26 @@ mod tests {
             vec![12_288..14_000]
         );
         assert_eq!(map.missing(&(16_384..20_000), 14_000, 4096), []);
+    }
+
+    #[test]
+    fn only_granules_that_are_partly_overwritten_have_to_be_fetched() {
+        let map = Resident::default();
+        let edges = |range, valid| map.missing_edges(&range, valid, 4096);
+        assert_eq!(edges(0..8192, 100_000), []);
+        assert_eq!(edges(100..20_000, 100_000), [0..4096, 16_384..20_480]);
+        assert_eq!(edges(5000..6000, 100_000), vec![4096..8192]);
+        assert_eq!(
+            edges(4000..4200, 100_000),
+            vec![0..8192],
+            "across a boundary, none whole"
+        );
+        assert_eq!(
+            edges(9000..20_000, 9000),
+            vec![8192..9000],
+            "an append fetches the last granule"
+        );
+        assert_eq!(edges(12_288..20_000, 9000), []);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) enum Command {
     Umount(Umount),
     /// Wait until files and directories are in the store
     Sync(Sync),
+    /// Give up the local copies of files that are in the store
+    Free(Free),
     /// Show how a mount is, or every mount of this machine
     Status(Status),
     /// Make mount(8), /etc/fstab, systemd and man know this program
@@ -90,6 +92,16 @@ pub(super) struct Sync {
     /// Give up after so many seconds (default: never)
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub timeout: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Free {
+    /// Files or directories in fused mounts. What is not in the store yet is kept
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The command line: `fused mount`, `umount`, `sync`, `status`, `install`, `man`.
+//! The command line: `fused mount`, `umount`, `sync`, `free`, `status`, `install`, `man`.
 //!
 //! The same binary is also a mount helper: mount(8) runs `/sbin/mount.fused URL DIR -o ...` for an fstab line
 //! of type `fused`, and `fused URL DIR -o ...` for type `fuse.fused`; [`args`] tells the forms apart.
@@ -10,10 +10,12 @@ mod args;
 mod background;
 mod error;
 mod foreground;
+mod free;
 mod install;
 mod logging;
 mod man;
 mod output;
+mod paths;
 mod status;
 mod sync;
 mod umount;
@@ -57,6 +59,7 @@ fn run(command: Command) -> Result<(), Error> {
         }
         Command::Umount(umount) => umount::run(&umount),
         Command::Sync(sync) => sync::run(&sync),
+        Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
         Command::Install(install) => install::run(&install),
         Command::Man => output::print(&man_page()),

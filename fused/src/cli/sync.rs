@@ -1,15 +1,15 @@
 //! `fused sync PATH...`: returns when everything at and below the paths is in the store.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::args::Sync;
+use super::paths::by_mount;
 use super::{Error, output};
 use crate::control::client::Client;
 use crate::control::mounts::{self, Mount};
@@ -63,43 +63,6 @@ pub(super) fn run(args: &Sync) -> Result<(), Error> {
     } else {
         Err(Error::Told { exit_code: 1 })
     }
-}
-
-/// The paths inside each mount, in the order of mounting.
-fn by_mount<'a>(
-    mounts: &'a [Mount],
-    paths: &[PathBuf],
-) -> Result<impl Iterator<Item = (&'a Mount, Vec<WirePath>)> + use<'a>, Error> {
-    let mut wanted: BTreeMap<(u32, u32), (&Mount, Vec<WirePath>)> = BTreeMap::new();
-    for path in paths {
-        let real = resolve(path).map_err(|error| Error::path(path, error.to_string()))?;
-        let mount = mounts::containing(mounts, &real).filter(|mount| mount.is_fused());
-        let Some((mount, inside)) = mount.and_then(|mount| Some((mount, mount.inside(&real)?)))
-        else {
-            return Err(Error::path(path, "this is not in a fused mount"));
-        };
-        let entry = wanted
-            .entry((mount.major, mount.minor))
-            .or_insert((mount, Vec::new()));
-        entry.1.push(WirePath::from(inside.as_path()));
-    }
-    Ok(wanted.into_values())
-}
-
-/// The absolute path without symbolic links; of a dangling link, the link itself.
-fn resolve(path: &Path) -> std::io::Result<PathBuf> {
-    path.canonicalize()
-        .or_else(|error| match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) if path.is_symlink() => {
-                let parent = if parent.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    parent
-                };
-                Ok(parent.canonicalize()?.join(name))
-            }
-            _ => Err(error),
-        })
 }
 
 fn sync_mount(
@@ -188,7 +151,7 @@ fn failure(report: &Report) -> String {
     text
 }
 
-fn files(count: u64) -> String {
+pub(super) fn files(count: u64) -> String {
     if count == 1 {
         "1 file".to_owned()
     } else {
@@ -203,29 +166,6 @@ mod tests {
     #[test]
     fn the_bars_template_can_be_read() {
         ProgressStyle::with_template(TEMPLATE).unwrap();
-    }
-
-    #[test]
-    fn a_path_outside_of_fused_mounts_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let mounts = mounts::read().unwrap();
-        let error = by_mount(&mounts, &[dir.path().to_owned()]).err().unwrap();
-        assert!(
-            error.to_string().ends_with("this is not in a fused mount"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_dangling_link_is_resolved_to_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink("nowhere", &link).unwrap();
-        assert_eq!(
-            resolve(&link).unwrap(),
-            dir.path().canonicalize().unwrap().join("link")
-        );
-        assert!(resolve(&dir.path().join("none")).is_err());
     }
 
     #[test]

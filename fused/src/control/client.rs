@@ -12,12 +12,14 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::mounts::Mount;
 use super::place;
-use super::protocol::{Done, LINE_BYTES_MAX, Progress, Reply, Request, Status, WirePath};
+use super::protocol::{Done, Freed, LINE_BYTES_MAX, Progress, Reply, Request, Status, WirePath};
 
 /// A daemon that accepts connections does so at once.
 const CONNECT_SECS_MAX: i64 = 5;
 /// A status is a look at counters.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Freeing goes through every cached file: a million of them take less than this.
+const FREE_SILENCE_MAX: Duration = Duration::from_secs(600);
 /// The daemon speaks at least every ten seconds during a sync; three times that is silence.
 const SYNC_SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -150,6 +152,19 @@ impl Client {
                 Reply::Done(done) => return Ok(done),
                 other => return Err(unexpected(other)),
             }
+        }
+    }
+
+    /// Gives up the local bytes of what is at and below the paths and in the store.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses.
+    pub fn free(&mut self, paths: Vec<WirePath>) -> Result<Freed, Error> {
+        self.send(&Request::Free { paths })?;
+        match self.receive(FREE_SILENCE_MAX)? {
+            Reply::Freed(freed) => Ok(freed),
+            other => Err(unexpected(other)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the daemon and `fused status`, `fused sync`, `fused umount` say to each other.
+//! What the daemon and `fused status`, `fused sync`, `fused free`, `fused umount` say to each other.
 //!
 //! A Unix stream socket, one JSON object a line, UTF-8, in both directions. A client sends a [`Request`];
 //! the daemon answers with [`Reply`] lines:
@@ -7,6 +7,7 @@
 //! - `{"op":"sync","paths":["a/b"],"timeout_ms":1000}` by any number of `{"event":"progress", ...}`, at least
 //!   one every ten seconds (so that a client can tell a long upload from a dead daemon), then one
 //!   `{"event":"done","unflushed":[...]}`;
+//! - `{"op":"free","paths":["a/b"]}` is answered by one `{"event":"freed", ...}` with the fields of [`Freed`];
 //! - what the daemon doesn't understand, or can't do, by `{"event":"error","message":"..."}`.
 //!
 //! After the last line of an answer the client may ask again. **The daemon keeps every connection open until
@@ -42,6 +43,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// Give up the local bytes of what is at and below these paths and in the store.
+    Free {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
 }
 
 /// What the daemon answers.
@@ -54,6 +60,8 @@ pub enum Reply {
     Progress(Progress),
     /// To [`Request::Sync`], at its end.
     Done(Done),
+    /// To [`Request::Free`].
+    Freed(Freed),
     /// The request wasn't understood or couldn't be served.
     Error {
         /// A sentence for the user.
@@ -88,6 +96,20 @@ pub struct Done {
     pub files_total: u64,
     /// Their bytes.
     pub bytes_total: u64,
+}
+
+/// What a `free` did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Freed {
+    /// Files whose local bytes were given up.
+    pub files: u64,
+    /// Their sizes in bytes.
+    pub bytes: u64,
+    /// Files kept because they are not in the store yet.
+    pub dirty: u64,
+    /// Files kept because they are open and the kernel reads and writes them by itself.
+    pub in_use: u64,
 }
 
 /// A file that is not in the store after a `sync`.

@@ -16,7 +16,8 @@ use tokio::runtime::Handle;
 
 use super::line::{say, say_error};
 use super::protocol::{
-    LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
+    Freed, LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
+    WirePath,
 };
 use super::{place, sync_request};
 use crate::front;
@@ -143,6 +144,10 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
             Ok(Request::Sync { paths, timeout_ms }) => {
                 sync_request::answer(&mut writer, &vfs, paths, timeout_ms).await
             }
+            Ok(Request::Free { paths }) => match free(&vfs, &paths).await {
+                Ok(freed) => say(&mut writer, &Reply::Freed(freed)).await,
+                Err(error) => say_error(&mut writer, error).await,
+            },
             Err(error) => {
                 say_error(
                     &mut writer,
@@ -155,6 +160,21 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
             return;
         }
     }
+}
+
+async fn free(vfs: &Vfs, paths: &[WirePath]) -> crate::vfs::Result<Freed> {
+    let freed = vfs.free(|path| {
+        paths
+            .iter()
+            .any(|wanted| sync_request::is_below(path, wanted.as_bytes()))
+    });
+    let freed = freed.await?;
+    Ok(Freed {
+        files: freed.files,
+        bytes: freed.bytes,
+        dirty: freed.dirty,
+        in_use: freed.in_use,
+    })
 }
 
 async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {

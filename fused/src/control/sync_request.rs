@@ -182,7 +182,7 @@ fn path_of(key: &str) -> Vec<u8> {
     names.join(&b'/')
 }
 
-fn is_below(path: &[u8], wanted: &[u8]) -> bool {
+pub(super) fn is_below(path: &[u8], wanted: &[u8]) -> bool {
     match path.strip_prefix(wanted) {
         Some(rest) => wanted.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
         None => false,

@@ -11,8 +11,12 @@ use journal::{EndWrite, Ino, Inode, Seal, SetAttr};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::open_table::{Baseline, Handle, OpenFile, Slot};
+use super::changes::Seen;
+use super::open_table::{Handle, OpenFile, Slot};
 use super::{FsyncTarget, Result, Vfs, attributes, extent_id, now};
+
+/// The most that one copy_file_range(2) copies: before it, both ranges are fetched.
+const COPY_BYTES_MAX: u64 = 64 << 20;
 
 impl Vfs {
     fn handle(&self, handle: u64) -> Result<Handle> {
@@ -22,6 +26,7 @@ impl Vfs {
     /// Reads up to `len` bytes at `offset`; short at the end of the file.
     pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
         let file = self.handle(handle)?.file;
+        let _here = file.residency.read().await;
         self.fetch_range(&file, offset, len as u64).await?;
         Ok(file.extents.read_hot(offset, len).await?)
     }
@@ -32,16 +37,19 @@ impl Vfs {
             Ok(handle) => handle,
             Err(error) => return Some(Err(error)),
         };
-        if self.needs_fetch(&handle.file) {
+        let _here = handle.file.residency.try_read().ok()?;
+        if self.needs_edges(&handle.file, offset, data.len() as u64) {
             return None;
         }
         Some(self.write_extents(&handle, offset, data))
     }
 
-    /// Writes all of `data` at `offset`.
+    /// Writes all of `data` at `offset`. What is not touched stays where it is, in the store.
     pub async fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<()> {
         let handle = self.handle(handle)?;
-        self.fetch_whole(&handle.file).await?;
+        let _here = handle.file.residency.read().await;
+        self.fetch_edges(&handle.file, offset, data.len() as u64)
+            .await?;
         self.write_extents(&handle, offset, data)
     }
 
@@ -49,8 +57,10 @@ impl Vfs {
         if !handle.writes {
             return Err(Errno::EBADF.into());
         }
+        let written = handle.file.extents.write_at(offset, data);
+        // After an error some of it may be there.
         handle.file.note_written();
-        Ok(handle.file.extents.write_at(offset, data)?)
+        Ok(written?)
     }
 
     /// truncate(2) and ftruncate(2).
@@ -98,10 +108,7 @@ impl Vfs {
 
     /// Gives the extent file the journal's mtime, and takes the two as agreed.
     pub(super) fn match_times(&self, file: &OpenFile, inode: &Inode) -> Result<()> {
-        let mtime = (inode.mtime.secs, inode.mtime.nanos);
-        file.extents.set_mtime(mtime)?;
-        file.settled(Baseline::new(&file.extents.stat()?, now()));
-        Ok(())
+        file.set_mtime(inode.mtime)
     }
 
     /// fsync(2): bytes, size and name survive a power cut once this returns.
@@ -115,7 +122,7 @@ impl Vfs {
     }
 
     async fn fsync_file(&self, file: &Arc<OpenFile>) -> Result<()> {
-        let before = file.extents.stat()?;
+        let before = file.look()?;
         file.extents.sync_data().await?;
         let slot = self.inner.opens.slot(file.ino);
         let recorded = {
@@ -129,11 +136,12 @@ impl Vfs {
 
     /// Records what was on the disk when the sync began. Later writes differ from it, and are
     /// settled by the next fsync or close.
-    async fn record_synced(&self, file: &OpenFile, stat: extents::Stat) -> Result<()> {
+    async fn record_synced(&self, file: &OpenFile, seen: Seen) -> Result<()> {
+        let stat = &seen.stat;
         let end = EndWrite {
             size: stat.size.min(file.extents.stat()?.size),
             mtime: attributes::timestamp(stat.mtime),
-            changed: file.changed(&stat),
+            changed: file.changed(&seen),
             close: false,
             seal: Some(Seal::Synced),
         };
@@ -144,7 +152,7 @@ impl Vfs {
         self.journal()
             .end_write(file.ino, self.inner.parts.node, end, ctime)
             .await?;
-        file.settled(Baseline::new(&stat, now()));
+        file.settled(&seen);
         Ok(())
     }
 
@@ -188,23 +196,37 @@ impl Vfs {
             return Err(Errno::EBADF.into());
         }
         let file = &handle.file;
-        if mode & !libc::FALLOC_FL_KEEP_SIZE != 0 {
-            // These make holes that are zero: no byte of the file may come from the object then.
-            self.localize(file).await?;
-        } else {
+        let _here = file.residency.read().await;
+        let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        if mode & !libc::FALLOC_FL_KEEP_SIZE == 0 {
             // An unwritten extent counts as resident.
-            self.fetch_whole(file).await?;
+            self.fetch_blocks(file, offset, len).await?;
+            return allocated(file, mode, offset, len);
         }
+        // These make holes that are zero: no byte there may come from the object afterwards.
+        if !self.needs_fetch(file) {
+            self.localize(file).await?;
+            return allocated(file, mode, offset, len);
+        }
+        let valid = file.source.read().valid;
+        let below = offset.min(valid)..end.min(valid);
+        self.fetch_edges(file, below.start, below.end - below.start)
+            .await?;
+        let zeroed = file.extents.zero_range(below.clone());
         file.note_written();
-        Ok(file.extents.allocate(mode, offset, len)?)
+        zeroed?;
+        let start = below.end.max(offset);
+        match end > start {
+            true => allocated(file, mode, start, end - start),
+            false => Ok(()),
+        }
     }
 
-    /// Brings every byte into the extent file and parts it from the object.
+    /// Parts a wholly resident file from its object.
     async fn localize(&self, file: &Arc<OpenFile>) -> Result<()> {
         if file.source.read().valid == 0 {
             return Ok(());
         }
-        self.fetch_whole(file).await?;
         file.extents.sync_data().await?;
         let generation = file.extents.id().generation;
         self.journal().localized(file.ino, generation).await?;
@@ -215,6 +237,7 @@ impl Vfs {
     /// SEEK_DATA and SEEK_HOLE. What is only in the store is data.
     pub async fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
         let file = self.handle(handle)?.file;
+        let _here = file.residency.read().await;
         let size = file.extents.stat()?.size;
         if offset >= size {
             return Err(Errno::ENXIO.into());
@@ -235,12 +258,29 @@ impl Vfs {
         if !target.writes {
             return Err(Errno::EBADF.into());
         }
-        self.fetch_whole(&source).await?;
-        self.fetch_whole(&target.file).await?;
-        target.file.note_written();
+        // In the order of inodes, and never twice: an evictor may be waiting in between.
+        let mut both = [&source, &target.file];
+        both.sort_by_key(|file| file.ino);
+        let _first = both[0].residency.read().await;
+        let _second = match both[0].ino == both[1].ino {
+            true => None,
+            false => Some(both[1].residency.read().await),
+        };
+        // Programs go on after a short copy.
+        let len = len.min(COPY_BYTES_MAX);
+        self.fetch_blocks(&source, from.1, len).await?;
+        self.fetch_blocks(&target.file, to.1, len).await?;
         let copied = source
             .extents
-            .copy_range(from.1, &target.file.extents, to.1, len);
-        Ok(copied.await?)
+            .copy_range(from.1, &target.file.extents, to.1, len)
+            .await;
+        target.file.note_written();
+        Ok(copied?)
     }
+}
+
+fn allocated(file: &OpenFile, mode: i32, offset: u64, len: u64) -> Result<()> {
+    let allocated = file.extents.allocate(mode, offset, len);
+    file.note_written();
+    Ok(allocated?)
 }

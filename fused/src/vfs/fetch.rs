@@ -15,7 +15,7 @@ use futures::{TryStreamExt, stream};
 use remote::{ETag, ObjectKey};
 use tokio::sync::Semaphore;
 
-use super::open_table::OpenFile;
+use super::open_table::{OpenFile, Source};
 use super::{Error, Result, Vfs};
 
 /// One ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
@@ -52,6 +52,38 @@ impl Vfs {
         !resident
     }
 
+    /// Whether a write there would have to fetch something first.
+    pub(super) fn needs_edges(&self, file: &OpenFile, offset: u64, len: u64) -> bool {
+        self.needs_fetch(file) && !missing_edges(file, offset, len).is_empty()
+    }
+
+    /// Makes it safe to overwrite `[offset, offset + len)`: of what is there now, only the granules
+    /// that are overwritten in part are fetched.
+    pub(super) async fn fetch_edges(&self, file: &OpenFile, offset: u64, len: u64) -> Result<()> {
+        if !self.needs_fetch(file) {
+            return Ok(());
+        }
+        let source = file.source.read().clone();
+        self.fill_missing(file, source, missing_edges(file, offset, len))
+            .await
+    }
+
+    /// Makes `[offset, offset + len)` resident.
+    pub(super) async fn fetch_blocks(
+        &self,
+        file: &Arc<OpenFile>,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        if !self.needs_fetch(file) {
+            return Ok(());
+        }
+        let end = offset.saturating_add(len).min(file.source.read().valid);
+        stream::iter(blocks(offset..end).map(Ok::<u64, Error>))
+            .try_for_each_concurrent(BLOCKS_IN_FLIGHT_MAX, |block| self.fetch_block(file, block))
+            .await
+    }
+
     /// Makes `[offset, offset + len)` resident, and starts on the rest of the file.
     pub(super) async fn fetch_range(
         &self,
@@ -62,11 +94,7 @@ impl Vfs {
         if !self.needs_fetch(file) {
             return Ok(());
         }
-        let valid = file.source.read().valid;
-        let end = offset.saturating_add(len).min(valid);
-        for block in blocks(offset..end) {
-            self.fetch_block(file, block).await?;
-        }
+        self.fetch_blocks(file, offset, len).await?;
         if !file.fetch.whole_started.swap(true, Ordering::AcqRel) {
             let vfs = self.clone();
             let file = file.clone();
@@ -85,10 +113,7 @@ impl Vfs {
         if !self.needs_fetch(file) {
             return Ok(());
         }
-        let valid = file.source.read().valid;
-        stream::iter(blocks(0..valid).map(Ok::<u64, Error>))
-            .try_for_each_concurrent(BLOCKS_IN_FLIGHT_MAX, |block| self.fetch_block(file, block))
-            .await?;
+        self.fetch_blocks(file, 0, u64::MAX).await?;
         self.inner.space.grew();
         Ok(())
     }
@@ -102,15 +127,25 @@ impl Vfs {
 
     async fn fill_block(&self, file: &OpenFile, block: u64) -> Result<()> {
         let source = file.source.read().clone();
-        let Some(origin) = source.origin else {
-            return Ok(());
-        };
         let start = block * BLOCK_BYTES;
         let end = (start + BLOCK_BYTES).min(source.valid);
         if start >= end {
             return Ok(());
         }
         let missing = file.extents.missing(start..end, source.valid);
+        self.fill_missing(file, source, missing).await
+    }
+
+    /// Fetches ranges of one version of the object.
+    async fn fill_missing(
+        &self,
+        file: &OpenFile,
+        source: Source,
+        missing: Vec<Range<u64>>,
+    ) -> Result<()> {
+        let Some(origin) = source.origin.filter(|_| !missing.is_empty()) else {
+            return Ok(());
+        };
         let key = ObjectKey::new(origin.key);
         let etag = origin.etag.map(ETag);
         let _permit = self.inner.fetcher.permits.acquire().await;
@@ -131,6 +166,13 @@ impl Vfs {
             })
             .await
     }
+}
+
+/// What has to be fetched before `[offset, offset + len)` can be overwritten.
+fn missing_edges(file: &OpenFile, offset: u64, len: u64) -> Vec<Range<u64>> {
+    let valid = file.source.read().valid;
+    let range = offset..offset.saturating_add(len);
+    file.extents.missing_edges(range, valid)
 }
 
 fn blocks(range: Range<u64>) -> impl Iterator<Item = u64> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -15,7 +15,15 @@ type Cell = Arc<OnceCell<()>>;
 pub struct FetchState {
     pub(super) blocks: Mutex<HashMap<u64, Cell>>,
     pub(super) whole_started: AtomicBool,
-    /// Every byte of `[0, valid)` is resident; stays true while the file is open, since an open
-    /// file is never evicted.
+    /// Every byte of `[0, valid)` is resident; stays true until the open file is evicted.
     pub(super) complete: AtomicBool,
+}
+
+impl FetchState {
+    /// Everything has been evicted.
+    pub(super) fn restart(&self) {
+        self.blocks.lock().clear();
+        self.whole_started.store(false, Ordering::Release);
+        self.complete.store(false, Ordering::Release);
+    }
 }

@@ -31,9 +31,7 @@ impl Vfs {
     /// The attributes of an inode just read: from its extent file while somebody writes it.
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
         match self.inner.opens.get(inode.ino) {
-            Some(file) if file.has_writers() => {
-                Ok(Attributes::of_open(inode, &file.extents.stat()?))
-            }
+            Some(file) if file.has_writers() => Ok(Attributes::of_open(inode, &file.look()?.stat)),
             _ => Ok(Attributes::of(inode)),
         }
     }

@@ -9,18 +9,20 @@
 //! | `tree` | names: lookup, create, link, unlink, rename |
 //! | `listing` | directories that the store knows and the journal has yet to learn |
 //! | `directories` | opendir, readdir |
-//! | `open_table`, `open` | open files, their mode, close |
+//! | `open_table`, `open`, `changes` | open files, their mode, close; what was changed meanwhile |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes |
-//! | `space` | statfs, the cache budget, eviction, holding writers back |
+//! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
 //! | `recovery`, `reaper` | what a crash left behind; what unlink left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
 
 mod attributes;
+mod changes;
 mod data;
 mod directories;
 mod error;
+mod evict;
 mod fetch;
 mod fetch_state;
 mod listing;
@@ -44,6 +46,7 @@ use remote::Remote;
 pub use attributes::Attributes;
 pub use directories::DirectoryEntry;
 pub use error::{Error, Result};
+pub use evict::Freed;
 pub use metadata::SetAttributes;
 pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;

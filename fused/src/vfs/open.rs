@@ -10,7 +10,8 @@ use std::sync::Arc;
 use journal::{EndWrite, Ino, Inode, Kind, NewInode, Seal};
 use nix::errno::Errno;
 
-use super::open_table::{Baseline, Mode, OpenFile, Slot};
+use super::changes::{Agreed, Seen};
+use super::open_table::{Mode, OpenFile, Slot};
 use super::{Attributes, Error, Result, Vfs, attributes, extent_id, now};
 
 /// The flags of open(2) that matter here.
@@ -144,8 +145,8 @@ impl Vfs {
             true => Mode::Passthrough,
             false => Mode::Daemon,
         };
-        let baseline = Baseline::new(&stat, now());
-        Ok(Arc::new(OpenFile::new(inode, mode, extents, baseline)))
+        let agreed = Agreed::with(&Seen { stat, changes: 0 }, now());
+        Ok(Arc::new(OpenFile::new(inode, mode, extents, agreed)))
     }
 
     fn may_pass_through(&self, inode: &Inode) -> bool {
@@ -221,8 +222,8 @@ impl Vfs {
             true => Mode::Passthrough,
             false => Mode::Daemon,
         };
-        let baseline = Baseline::created(&stat);
-        let file = Arc::new(OpenFile::new(inode, mode, extents, baseline));
+        let agreed = Agreed::created(&Seen { stat, changes: 0 });
+        let file = Arc::new(OpenFile::new(inode, mode, extents, agreed));
         // Even O_RDONLY|O_CREAT counts as a writer: its close ends the write that `create` began.
         let handle = self.inner.opens.opened(slot, file.clone(), true);
         Ok(Opened { handle, file })
@@ -302,8 +303,8 @@ impl Vfs {
     }
 
     pub(super) async fn settle_gated(&self, file: &OpenFile, close: bool) -> Result<()> {
-        let stat = file.extents.stat()?;
-        let changed = file.changed(&stat);
+        let seen = file.look()?;
+        let changed = file.changed(&seen);
         if !changed && !close {
             return Ok(());
         }
@@ -312,8 +313,8 @@ impl Vfs {
             false => None,
         };
         let end = EndWrite {
-            size: stat.size,
-            mtime: attributes::timestamp(stat.mtime),
+            size: seen.stat.size,
+            mtime: attributes::timestamp(seen.stat.mtime),
             changed,
             close,
             seal: seal.map(|seal| Seal::Closed {
@@ -322,14 +323,14 @@ impl Vfs {
             }),
         };
         let ctime = match changed {
-            true => attributes::timestamp(stat.ctime),
+            true => attributes::timestamp(seen.stat.ctime),
             false => now(),
         };
         self.journal()
             .end_write(file.ino, self.inner.parts.node, end, ctime)
             .await?;
         if changed {
-            file.settled(Baseline::new(&stat, now()));
+            file.settled(&seen);
         }
         Ok(())
     }

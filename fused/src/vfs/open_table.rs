@@ -17,10 +17,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use extents::{ExtentFile, Stat};
+use extents::ExtentFile;
 use journal::{Ino, Inode, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
+use super::Result;
+use super::changes::{Agreed, Changes, Seen};
 use super::fetch_state::FetchState;
 
 /// Who moves the bytes of an open file.
@@ -30,46 +32,6 @@ pub enum Mode {
     Passthrough,
     /// The daemon, by read and write requests.
     Daemon,
-}
-
-/// A file timestamp this close to now can't tell a write before it from one after it on kernels
-/// whose file times advance with the timer tick (4 ms at 250 Hz, 10 ms at 100 Hz).
-const COARSE_CLOCK_NS: i128 = 20_000_000;
-
-/// What the extent file looked like when the journal last agreed with it.
-#[derive(Clone, Copy, Debug)]
-pub struct Baseline {
-    size: u64,
-    mtime: (i64, u32),
-    /// The file was modified so shortly before that its time proves nothing.
-    uncertain: bool,
-}
-
-impl Baseline {
-    /// The journal agrees with `stat` as of `now`.
-    pub fn new(stat: &Stat, now: Timestamp) -> Self {
-        let age_ns = (i128::from(now.secs) - i128::from(stat.mtime.0)) * 1_000_000_000
-            + (i128::from(now.nanos) - i128::from(stat.mtime.1));
-        Self {
-            size: stat.size,
-            mtime: stat.mtime,
-            uncertain: age_ns < COARSE_CLOCK_NS,
-        }
-    }
-
-    /// A new, empty file: the journal has it as dirty already, so only a difference counts.
-    pub fn created(stat: &Stat) -> Self {
-        Self {
-            size: stat.size,
-            mtime: stat.mtime,
-            uncertain: false,
-        }
-    }
-
-    /// Whether the content may have changed since.
-    pub fn differs(&self, stat: &Stat) -> bool {
-        self.uncertain || self.size != stat.size || self.mtime != stat.mtime
-    }
 }
 
 /// An inode that is open, with its extent file.
@@ -84,10 +46,11 @@ pub struct OpenFile {
     pub source: RwLock<Source>,
     /// Whole-file fetch and its progress.
     pub fetch: FetchState,
+    /// Shared by whoever uses bytes that it found, or made, resident; exclusive for evicting them.
+    /// Asynchronous, because fetching is part of the use. Comes after the slot's gate.
+    pub residency: tokio::sync::RwLock<()>,
     counts: Mutex<Counts>,
-    baseline: Mutex<Baseline>,
-    /// A write came through the daemon since the last settling.
-    written: AtomicBool,
+    changes: Changes,
     /// A change was settled since write-back was last started.
     needs_writeback: AtomicBool,
 }
@@ -109,7 +72,7 @@ struct Counts {
 
 impl OpenFile {
     /// An inode about to be opened for the first time.
-    pub fn new(inode: &Inode, mode: Mode, extents: Arc<ExtentFile>, baseline: Baseline) -> Self {
+    pub fn new(inode: &Inode, mode: Mode, extents: Arc<ExtentFile>, agreed: Agreed) -> Self {
         Self {
             ino: inode.ino,
             mode,
@@ -119,9 +82,9 @@ impl OpenFile {
                 origin: inode.content.origin.clone(),
             }),
             fetch: FetchState::default(),
+            residency: tokio::sync::RwLock::default(),
             counts: Mutex::default(),
-            baseline: Mutex::new(baseline),
-            written: AtomicBool::new(false),
+            changes: Changes::new(inode, agreed),
             needs_writeback: AtomicBool::new(false),
         }
     }
@@ -131,14 +94,25 @@ impl OpenFile {
         self.counts.lock().writers > 0
     }
 
-    /// Notes a write through the daemon.
+    /// Notes a change that came through the daemon, once it is made.
     pub fn note_written(&self) {
-        self.written.store(true, Ordering::Release);
+        self.changes.note(super::now());
     }
 
-    /// Whether the content may differ from what the journal knows, given the extent file's `stat`.
-    pub fn changed(&self, stat: &Stat) -> bool {
-        self.written.load(Ordering::Acquire) || self.baseline.lock().differs(stat)
+    /// What the file looks like now.
+    pub fn look(&self) -> Result<Seen> {
+        let changes = self.changes.counted();
+        let stat = self.extents.stat()?;
+        Ok(match self.mode {
+            Mode::Passthrough => Seen { stat, changes },
+            Mode::Daemon => self.changes.with_own_times(stat, changes),
+        })
+    }
+
+    /// Whether the content may differ from what the journal knows.
+    pub fn changed(&self, seen: &Seen) -> bool {
+        self.changes
+            .since_agreed(seen, self.mode == Mode::Passthrough)
     }
 
     /// Whether dirty pages may be there that nobody has asked the kernel to write yet.
@@ -146,12 +120,19 @@ impl OpenFile {
         self.needs_writeback.swap(false, Ordering::AcqRel)
     }
 
-    /// The journal now agrees with `stat`. Called under the gate, with the stat that was recorded:
-    /// a write that came after it still differs.
-    pub fn settled(&self, baseline: Baseline) {
-        self.written.store(false, Ordering::Release);
+    /// The journal now agrees with what was `seen`. Called under the gate, with what was recorded: a
+    /// change that came after it still differs.
+    pub fn settled(&self, seen: &Seen) {
         self.needs_writeback.store(true, Ordering::Release);
-        *self.baseline.lock() = baseline;
+        self.changes.agree(Agreed::with(seen, super::now()));
+    }
+
+    /// Gives the file another time of modification, known to the journal already.
+    pub fn set_mtime(&self, mtime: Timestamp) -> Result<()> {
+        self.extents.set_mtime((mtime.secs, mtime.nanos))?;
+        self.changes.set_mtime(mtime);
+        self.settled(&self.look()?);
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use journal::{EndWrite, Ino, Inode, Kind, Seal};
 
+use super::evict::Evicted;
 use super::{Result, Vfs, attributes, extent_id, now};
 
 /// Rows read from the journal at once.
@@ -105,7 +106,7 @@ impl Vfs {
                 }
                 Some(inode) if inode.is_content_dirty() => recovered.dirty += 1,
                 Some(inode) if power_cut => {
-                    if let Some((id, _)) = self.evict(inode.ino).await? {
+                    if let Evicted::Superseded { id, .. } = self.evict(inode.ino).await? {
                         recovered.dropped += 1;
                         unneeded.push(id);
                     }

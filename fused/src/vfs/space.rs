@@ -11,11 +11,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use extents::ExtentId;
-use journal::{Ino, Kind};
+use journal::Ino;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Error, Inner, Result, Vfs, extent_id};
+use super::evict::Evicted;
+use super::{Error, Inner, Result, Vfs};
 
 /// Eviction starts above this share of the budget, in percent, ...
 const HIGH_PERCENT: u64 = 90;
@@ -125,7 +126,7 @@ impl Vfs {
             if self.extents().used_bytes().saturating_sub(freed) <= low {
                 break;
             }
-            if let Some((id, bytes)) = self.evict(Ino(id.ino)).await? {
+            if let Evicted::Superseded { id, bytes } = self.evict(Ino(id.ino)).await? {
                 unneeded.push(id);
                 freed += bytes;
             }
@@ -141,32 +142,6 @@ impl Vfs {
         let last_use = self.inner.space.last_use.lock();
         ids.sort_by_key(|id| last_use.get(&Ino(id.ino)).copied().unwrap_or(0));
         Ok(ids)
-    }
-
-    /// Gives up a clean, closed file's local bytes: from now on they are the object's. Returns the
-    /// extent file to be removed, and its size.
-    pub(super) async fn evict(&self, ino: Ino) -> Result<Option<(ExtentId, u64)>> {
-        let slot = self.inner.opens.slot(ino);
-        let evicted = {
-            let _gate = slot.gate.lock().await;
-            match slot.open_file() {
-                Some(_) => Ok(None),
-                None => self.evict_closed(ino).await,
-            }
-        };
-        self.inner.opens.put(ino, slot);
-        evicted
-    }
-
-    async fn evict_closed(&self, ino: Ino) -> Result<Option<(ExtentId, u64)>> {
-        let Some(inode) = self.journal().inode(ino).await? else {
-            return Ok(None);
-        };
-        if inode.kind != Kind::File || !self.journal().evicted(ino, inode.content.epoch).await? {
-            return Ok(None);
-        }
-        // The extent file of the generation that has just ended.
-        Ok(Some((extent_id(&inode), inode.size)))
     }
 }
 

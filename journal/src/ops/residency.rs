@@ -12,16 +12,27 @@ impl Journal {
     pub async fn evicted(&self, ino: Ino, epoch: Epoch) -> Result<bool, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
+            let clean = row.inode.content.writer.is_none() && is_clean(&row.inode, epoch);
             let inode = &mut row.inode;
-            let clean = inode.kind == Kind::File
-                && !inode.is_content_dirty()
-                && inode.content.writer.is_none()
-                && inode.content.epoch == epoch
-                && inode.content.origin.as_ref().is_some_and(|origin| origin.size == inode.size);
             if clean {
                 inode.content.valid = inode.size;
                 inode.content.generation += 1;
                 inode.content.seal = None;
+                txn.put_inode(&row)?;
+            }
+            Ok(clean)
+        })
+    }
+
+    /// As [`Journal::evicted`], of a file that stays open and so keeps its extent file, which may be
+    /// punched once this is durable.
+    pub async fn evicted_open(&self, ino: Ino, epoch: Epoch) -> Result<bool, Error> {
+        transact!(self, txn => async {
+            let mut row = txn.need(ino).await?;
+            let clean = is_clean(&row.inode, epoch);
+            if clean {
+                row.inode.content.valid = row.inode.size;
+                row.inode.content.seal = None;
                 txn.put_inode(&row)?;
             }
             Ok(clean)
@@ -72,4 +83,14 @@ impl Journal {
             Ok(row.inode)
         })
     }
+}
+
+/// Whether the object holds every byte of the file at this epoch.
+fn is_clean(inode: &Inode, epoch: Epoch) -> bool {
+    let content = &inode.content;
+    let origin = content.origin.as_ref();
+    inode.kind == Kind::File
+        && !inode.is_content_dirty()
+        && content.epoch == epoch
+        && origin.is_some_and(|origin| origin.size == inode.size)
 }
