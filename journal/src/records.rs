@@ -89,7 +89,14 @@ pub(crate) struct UnsyncedRow {
     pub(crate) since: Timestamp,
 }
 
-/// `W`, `O`: the key says it all.
+/// `O`: an inode that lost its last name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OrphanRow {
+    /// The inode that took its name, of which the bytes were not safe then.
+    pub(crate) spare_for: Option<Ino>,
+}
+
+/// `W`: the key says it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MarkRow;
 
@@ -135,6 +142,7 @@ impl Record for LinkRow {}
 impl Record for ChunkRow {}
 impl Record for XattrRow {}
 impl Record for UnsyncedRow {}
+impl Record for OrphanRow {}
 impl Record for MarkRow {}
 impl Record for ClaimRow {}
 impl Record for GarbageRow {}
@@ -251,6 +259,11 @@ mod tests {
             b"\x01\x01\x02\x01\x07",
         );
         check(MarkRow, b"\x01");
+        check(OrphanRow { spare_for: None }, b"\x01\x00");
+        let spare = OrphanRow {
+            spare_for: Some(Ino(300)),
+        };
+        check(spare, b"\x01\x01\xac\x02");
         check(ClaimRow { ino: Ino(2) }, b"\x01\x02");
         check(
             GarbageRow {

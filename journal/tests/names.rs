@@ -9,7 +9,7 @@
 mod common;
 
 use common::{NODE, at, dir, file, fresh, names, new, object, write};
-use journal::{Error, Ino, Kind, RenameMode, Timestamp, Unsynced};
+use journal::{EndWrite, Error, Ino, Kind, Orphan, RenameMode, Seal, Timestamp, Unsynced};
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -145,7 +145,10 @@ async fn an_unlinked_file_lives_until_it_is_reaped() {
     assert!(removed.last);
     assert_eq!((removed.inode.nlink, removed.inode.ctime), (0, at(50)));
     assert_eq!(journal.lookup(ROOT, b"a").await.unwrap(), None);
-    assert_eq!(journal.orphans(NODE, None, 9).await.unwrap(), [a.ino]);
+    assert_eq!(
+        journal.orphans(NODE, None, 9).await.unwrap(),
+        [unneeded(a.ino)]
+    );
     assert_eq!(journal.unsynced_row(a.ino).await.unwrap(), None);
     assert_eq!(journal.path(a.ino).await.unwrap(), None);
     write(&journal, a.ino, 5).await;
@@ -154,6 +157,110 @@ async fn an_unlinked_file_lives_until_it_is_reaped() {
     assert_eq!(journal.inode(a.ino).await.unwrap(), None);
     assert!(journal.orphans(NODE, None, 9).await.unwrap().is_empty());
     assert_eq!(journal.reap(a.ino).await.unwrap(), None);
+}
+
+/// An orphan that nothing may need back.
+fn unneeded(ino: Ino) -> Orphan {
+    Orphan {
+        ino,
+        spare_for: None,
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_that_is_not_safe_replaced_is_its_spare_and_can_be_restored() {
+    let (_dir, journal) = fresh().await;
+    let old = file(&journal, ROOT, "f").await;
+    let old = write(&journal, old.ino, 4).await;
+    journal
+        .flushed(old.ino, object("f", "1", &old), at(30))
+        .await
+        .unwrap();
+    let new = file(&journal, ROOT, "f.tmp").await;
+    write(&journal, new.ino, 5).await;
+    let rename = journal.rename(ROOT, b"f.tmp", ROOT, b"f", RenameMode::Replace, at(31));
+    rename.await.unwrap();
+    let spare = Orphan {
+        ino: old.ino,
+        spare_for: Some(new.ino),
+    };
+    assert_eq!(journal.orphans(NODE, None, 9).await.unwrap(), [spare]);
+    assert_eq!(journal.orphan(NODE, old.ino).await.unwrap(), Some(spare));
+
+    assert!(
+        journal
+            .restore(old.ino, new.ino, None, at(40))
+            .await
+            .unwrap()
+    );
+    let back = journal.lookup(ROOT, b"f").await.unwrap().unwrap();
+    assert_eq!((back.ino, back.nlink, back.size), (old.ino, 1, 4));
+    assert!(journal.unsynced_row(old.ino).await.unwrap().is_some());
+    assert_eq!(
+        journal.orphans(NODE, None, 9).await.unwrap(),
+        [unneeded(new.ino)]
+    );
+    assert!(
+        !journal
+            .restore(old.ino, new.ino, None, at(41))
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_lost_file_can_be_kept_beside_what_is_restored() {
+    let (_dir, journal) = fresh().await;
+    let old = file(&journal, ROOT, "f").await;
+    let new = file(&journal, ROOT, "g").await;
+    write(&journal, new.ino, 5).await;
+    let rename = journal.rename(ROOT, b"g", ROOT, b"f", RenameMode::Replace, at(31));
+    rename.await.unwrap();
+    let aside = Some(&b"f.torn"[..]);
+    assert!(
+        journal
+            .restore(old.ino, new.ino, aside, at(40))
+            .await
+            .unwrap()
+    );
+    let name = |name: &'static [u8]| journal.lookup(ROOT, name);
+    assert_eq!(name(b"f").await.unwrap().unwrap().ino, old.ino);
+    assert_eq!(name(b"f.torn").await.unwrap().unwrap().ino, new.ino);
+    assert!(journal.orphans(NODE, None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_safe_or_empty_file_replaced_is_nobodys_spare() {
+    let (_dir, journal) = fresh().await;
+    for name in ["empty", "synced"] {
+        let old = file(&journal, ROOT, "f").await;
+        let new = file(&journal, ROOT, name).await;
+        if name == "synced" {
+            write(&journal, new.ino, 5).await;
+            let sync = EndWrite {
+                size: 5,
+                mtime: at(6),
+                changed: false,
+                close: false,
+                seal: Some(Seal::Synced),
+            };
+            journal.end_write(new.ino, NODE, sync, at(6)).await.unwrap();
+        }
+        let rename = journal.rename(
+            ROOT,
+            name.as_bytes(),
+            ROOT,
+            b"f",
+            RenameMode::Replace,
+            at(7),
+        );
+        rename.await.unwrap();
+        let orphans = journal.orphans(NODE, None, 9).await.unwrap();
+        assert_eq!(orphans, [unneeded(old.ino)], "{name}");
+        journal.reap(old.ino).await.unwrap();
+        journal.unlink(ROOT, b"f", at(8)).await.unwrap();
+        journal.reap(new.ino).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -227,7 +334,10 @@ async fn rename_replaces_a_file_in_one_step() {
         journal.lookup(ROOT, b"b").await.unwrap().unwrap().ino,
         a.ino
     );
-    assert_eq!(journal.orphans(NODE, None, 9).await.unwrap(), [b.ino]);
+    assert_eq!(
+        journal.orphans(NODE, None, 9).await.unwrap(),
+        [unneeded(b.ino)]
+    );
 }
 
 #[tokio::test]

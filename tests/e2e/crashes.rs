@@ -15,6 +15,7 @@ harness::every_way!(
     a_kill_in_the_middle_of_many_writes_loses_no_closed_file,
     a_synced_file_survives_a_kill_while_it_is_still_open,
     what_a_power_cut_tore_goes_back_to_its_object,
+    after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
 );
 
 /// The extent files of a cache, by size: the tests below give every file a size of its own.
@@ -73,11 +74,54 @@ fn what_a_power_cut_tore_goes_back_to_its_object(way: &Way) {
     assert_eq!(way.store.get("ckpt").unwrap(), vec![1; MIB], "the good one");
     assert!(!again.join("first").exists(), "it had no complete version");
     assert!(!way.store.has("first"));
-    assert_eq!(fs::read(again.join("whole")).unwrap(), vec![4; 7 * MIB]);
+    assert!(fs::read(again.join("whole")).unwrap() == vec![4; 7 * MIB]);
     assert_eq!(fs::read(again.join("synced")).unwrap(), vec![5; 9 * MIB]);
     assert_eq!(way.store.get("synced").unwrap(), vec![5; 9 * MIB]);
     let kept = fs::read_dir(cache.join("torn")).unwrap().count();
     assert_eq!(kept, 2, "what was left of them");
+}
+
+/// Files replaced by rename, as safetensors does, without fsync.
+fn after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    for name in ["torn", "whole", "twice", "safe"] {
+        fs::write(mount.join(name), format!("the old {name}")).unwrap();
+    }
+    mount.sync();
+    let replace = |name: &str, mib: usize| {
+        fs::write(mount.join("tmp"), vec![mib as u8; mib * MIB]).unwrap();
+        fs::rename(mount.join("tmp"), mount.join(name)).unwrap();
+    };
+    replace("torn", 3);
+    replace("whole", 5);
+    replace("twice", 7);
+    replace("twice", 9);
+    let mut synced = File::create(mount.join("tmp")).unwrap();
+    synced.write_all(&vec![11; 11 * MIB]).unwrap();
+    synced.sync_all().unwrap();
+    drop(synced);
+    fs::rename(mount.join("tmp"), mount.join("safe")).unwrap();
+
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    let torn = [3 * MIB, 7 * MIB, 9 * MIB].map(|size| extents_of_size(&cache, size));
+    a_power_cut_that_loses_half_of(&cache, &torn);
+    let again = options.option("settle=0s").start();
+    for name in ["torn", "twice"] {
+        let old = format!("the old {name}");
+        assert!(
+            fs::read(again.join(name)).unwrap() == old.as_bytes(),
+            "{name}"
+        );
+    }
+    again.sync();
+    for name in ["torn", "twice"] {
+        assert!(way.store.get(name).unwrap() == format!("the old {name}").as_bytes());
+    }
+    assert!(fs::read(again.join("whole")).unwrap() == vec![5; 5 * MIB]);
+    assert!(way.store.get("whole").unwrap() == vec![5; 5 * MIB]);
+    assert!(fs::read(again.join("safe")).unwrap() == vec![11; 11 * MIB]);
+    assert_eq!(way.store.keys().len(), 4, "and nothing else");
 }
 
 fn a_file_closed_before_a_kill_arrives_after_the_next_mount(way: &Way) {

@@ -61,16 +61,30 @@ pub async fn answer(
     timeout_ms: Option<u64>,
 ) -> io::Result<()> {
     let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-    let waiting = match unsynced_below(vfs, &paths).await {
+    let waiting = match unsynced_below(vfs, &paths, deadline).await {
         Ok(waiting) => waiting,
         Err(error) => return say_error(writer, error).await,
     };
     let files_total = waiting.len();
     let bytes_total = waiting.bytes();
-    let left = match wait(writer, vfs, waiting, deadline).await? {
+    let mut left = match wait(writer, vfs, waiting, deadline).await? {
         Ok(left) => left,
         Err(error) => return say_error(writer, error).await,
     };
+    if left.len() == 0 {
+        // The old object of a renamed file is to be deleted only since the new one is there.
+        let late = match garbage_below(vfs, &paths).await {
+            Ok(garbage) => Waiting {
+                garbage,
+                ..Waiting::default()
+            },
+            Err(error) => return say_error(writer, error).await,
+        };
+        left = match wait(writer, vfs, late, deadline).await? {
+            Ok(left) => left,
+            Err(error) => return say_error(writer, error).await,
+        };
+    }
     let last_error = vfs.flusher().status().last_error;
     let unflushed_total = left.len();
     let mut unflushed = Vec::new();
@@ -103,11 +117,21 @@ pub async fn answer(
 }
 
 /// Everything at or below one of `paths` that the store does not have yet.
-async fn unsynced_below(vfs: &Vfs, paths: &[WirePath]) -> Result<Waiting> {
+async fn unsynced_below(
+    vfs: &Vfs,
+    paths: &[WirePath],
+    deadline: Option<Instant>,
+) -> Result<Waiting> {
     // What passthrough writers wrote so far is not in the journal yet.
     vfs.settle_open().await?;
     // Unlinked files become garbage when they are reaped.
     vfs.reap_all().await?;
+    // What is below a renamed directory is marked as unsynced a piece at a time.
+    while !vfs.journal().resync(None, 1).await?.is_empty()
+        && deadline.is_none_or(|deadline| Instant::now() < deadline)
+    {
+        vfs.flusher().scanned().await;
+    }
     let mut waiting = Waiting {
         garbage: garbage_below(vfs, paths).await?,
         ..Waiting::default()

@@ -138,6 +138,7 @@ fn assemble(options: &MountOptions, open: &OpenRooms, invalidate: InvalidateQueu
         read_only: options.ro,
         cache_bytes_max: cache_budget(options, rooms),
         dirty_wait: options.dirty_wait,
+        settle: options.settle,
         passthrough: options.passthrough == Passthrough::Auto,
     };
     Vfs::new(

@@ -121,7 +121,7 @@ impl Vfs {
         Ok(())
     }
 
-    async fn fsync_file(&self, file: &Arc<OpenFile>) -> Result<()> {
+    pub(super) async fn fsync_file(&self, file: &Arc<OpenFile>) -> Result<()> {
         let before = file.look()?;
         file.extents.sync_data().await?;
         let slot = self.inner.opens.slot(file.ino);
@@ -153,20 +153,6 @@ impl Vfs {
             .end_write(file.ino, self.inner.parts.node, end, ctime)
             .await?;
         file.settled(&seen);
-        Ok(())
-    }
-
-    /// Makes a closed file's bytes safe, before a rename lets them replace others.
-    pub(super) async fn sync_closed(&self, inode: &Inode) -> Result<()> {
-        if !inode.is_content_dirty() {
-            return Ok(());
-        }
-        if let Some(file) = self.inner.opens.get(inode.ino) {
-            return self.fsync_file(&file).await;
-        }
-        if let Some(extents) = self.extents().open_file(extent_id(inode))? {
-            extents.sync_data().await?;
-        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes |
 //! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
-//! | `recovery`, `reaper` | what a crash left behind; what unlink left behind |
+//! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
 
@@ -31,6 +31,7 @@ mod open;
 mod open_table;
 mod reaper;
 mod recovery;
+mod replaced;
 mod space;
 mod tree;
 mod xattrs;
@@ -81,6 +82,8 @@ pub struct Config {
     pub cache_bytes_max: u64,
     /// How long a writer is held back while the cache is full of dirty data, before ENOSPC.
     pub dirty_wait: Duration,
+    /// How long a change is left alone before it is uploaded or, if that protects something, synced.
+    pub settle: Duration,
     /// Whether the kernel may be given extent files (passthrough).
     pub passthrough: bool,
 }

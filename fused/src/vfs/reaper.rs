@@ -1,5 +1,7 @@
 //! What unlink leaves behind: inodes without a name, and extent files that nobody needs.
 //!
+//! What a rename replaced goes only when its successor is safe; see `replaced`.
+//!
 //! Level-triggered: the journal's orphan rows are the work list, so nothing is forgotten by a
 //! crash. An orphan that is still open waits for its last close.
 
@@ -12,7 +14,7 @@ use journal::Ino;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Inner, Result, Vfs, extent_id};
+use super::{Inner, Result, Vfs, extent_id, now};
 
 /// Orphans taken from the journal at once.
 const PAGE: usize = 256;
@@ -20,8 +22,20 @@ const PAGE: usize = 256;
 /// Pause after a pass; each may cost a sync of the journal.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Pause after a pass that left what is too young.
+const PAUSE_YOUNG: Duration = Duration::from_secs(1);
+
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// What a pass left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// Nothing but what is open; its last close makes another pass.
+    All,
+    /// Files that are still needed in the place of what replaced them.
+    LeftSpares,
+}
 
 /// Work for the reaping task.
 #[derive(Default)]
@@ -66,21 +80,33 @@ pub fn spawn(inner: &Arc<Inner>) {
                 return;
             };
             let vfs = Vfs { inner };
-            if let Err(error) = vfs.reap_all().await {
-                tracing::error!(%error, "cannot remove unlinked files; trying again in 5 s");
-                tokio::time::sleep(RETRY).await;
-                work.notify_one();
-            }
+            let settle = vfs.inner.config.settle;
+            let reaped = vfs.reap_all().await;
             drop(vfs);
             // A burst of unlinks is a few passes, not one each.
-            tokio::time::sleep(PAUSE).await;
+            let pause = match reaped {
+                Ok(Reaped::All) => PAUSE,
+                Ok(Reaped::LeftSpares) => {
+                    work.notify_one();
+                    settle.clamp(PAUSE, PAUSE_YOUNG)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot remove unlinked files; trying again in 5 s");
+                    work.notify_one();
+                    RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     });
 }
 
 impl Vfs {
-    /// Removes what has been unlinked by now, apart from what is open.
-    pub async fn reap_all(&self) -> Result<()> {
+    /// Removes what has been unlinked by now, apart from what is open and from what was replaced less
+    /// than the settling time ago: after it, many that replaced something are in the store, and need no
+    /// sync here.
+    pub async fn reap_all(&self) -> Result<Reaped> {
+        let mut left = Reaped::All;
         let mut unneeded = std::mem::take(&mut *self.inner.reaper.superseded.lock());
         let mut after = None;
         loop {
@@ -88,17 +114,39 @@ impl Vfs {
                 .journal()
                 .orphans(self.inner.parts.node, after, PAGE)
                 .await?;
-            for &ino in &orphans {
-                unneeded.extend(self.reap(ino).await?);
+            let mut ready = Vec::with_capacity(orphans.len());
+            for orphan in &orphans {
+                match orphan.spare_for.is_some() && self.is_settling(orphan.ino).await? {
+                    true => left = Reaped::LeftSpares,
+                    false => ready.push(*orphan),
+                }
+            }
+            self.secure_successors(&ready).await?;
+            for orphan in ready {
+                match self.is_spare(&orphan).await? {
+                    // What replaced it was changed again meanwhile.
+                    true => left = Reaped::LeftSpares,
+                    false => unneeded.extend(self.reap(orphan.ino).await?),
+                }
             }
             match orphans.last() {
-                Some(&last) if orphans.len() == PAGE => after = Some(last),
+                Some(last) if orphans.len() == PAGE => after = Some(last.ino),
                 _ => break,
             }
         }
         self.remove_all(unneeded).await?;
         self.flusher().wake();
-        Ok(())
+        Ok(left)
+    }
+
+    async fn is_settling(&self, ino: Ino) -> Result<bool> {
+        let settle = self.inner.config.settle;
+        let Some(inode) = self.journal().inode(ino).await? else {
+            return Ok(false);
+        };
+        let age_s = now().secs.saturating_sub(inode.ctime.secs);
+        // A clock that went back proves nothing.
+        Ok((0..settle.as_secs() as i64 + 1).contains(&age_s) && !settle.is_zero())
     }
 
     /// Removes extent files that the journal does not refer to any more. It must say so durably

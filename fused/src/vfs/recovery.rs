@@ -165,10 +165,20 @@ impl Vfs {
         };
         let kept = self.extents().set_aside(extent_id(inode), torn)?;
         let reverted = self.journal().revert(inode.ino, now()).await?;
-        if let (None, Some(name)) = (
-            &reverted.content.origin,
-            path.and_then(|mut path| path.pop()),
-        ) {
+        let name = path.and_then(|mut path| path.pop());
+        if let Some(name) = &name
+            && self.restore_replaced(&reverted, name).await?
+        {
+            tracing::error!(
+                file = %shown,
+                rest = %kept.display(),
+                "the newest version was lost in a power cut (never fsynced); the version that it had \
+                 replaced is back, what is left of the new one is kept"
+            );
+            recovered.torn.push((shown, kept));
+            return Ok(());
+        }
+        if let (None, Some(name)) = (&reverted.content.origin, name) {
             // There is no earlier version. An empty file under its name would look like one.
             let unlinked = self.journal().unlink(inode.parent, &name, now()).await;
             if let Err(error) = unlinked {
@@ -184,4 +194,65 @@ impl Vfs {
         recovered.torn.push((shown, kept));
         Ok(())
     }
+
+    /// Puts the whole file back that a lost one replaced. If the lost one has an earlier version of its
+    /// own, that one stays beside it.
+    async fn restore_replaced(&self, lost: &Inode, name: &[u8]) -> Result<bool> {
+        let node = self.inner.parts.node;
+        let mut unsafe_ino = lost.ino;
+        loop {
+            let Some(spare) = self.spare_of(unsafe_ino).await? else {
+                return Ok(false);
+            };
+            if !self.is_whole_or_clean(&spare)? {
+                // That one had replaced another before it was safe.
+                unsafe_ino = spare.ino;
+                continue;
+            }
+            let aside = lost.content.origin.as_ref().map(|_| name_aside(name));
+            let restored = self
+                .journal()
+                .restore(spare.ino, lost.ino, aside.as_deref(), now())
+                .await?;
+            if !restored {
+                tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
+            }
+            return Ok(restored);
+        }
+    }
+
+    /// The newest of the files that an inode replaced before its bytes were safe.
+    async fn spare_of(&self, ino: Ino) -> Result<Option<Inode>> {
+        let mut newest: Option<Inode> = None;
+        let mut after = None;
+        loop {
+            let node = self.inner.parts.node;
+            let orphans = self.journal().orphans(node, after, PAGE).await?;
+            for orphan in orphans.iter().filter(|o| o.spare_for == Some(ino)) {
+                let inode = self.journal().inode(orphan.ino).await?;
+                if let Some(inode) = inode
+                    && newest
+                        .as_ref()
+                        .is_none_or(|other| other.ctime < inode.ctime)
+                {
+                    newest = Some(inode);
+                }
+            }
+            match orphans.last() {
+                Some(last) => after = Some(last.ino),
+                None => return Ok(newest),
+            }
+        }
+    }
+
+    fn is_whole_or_clean(&self, inode: &Inode) -> Result<bool> {
+        Ok(!inode.is_content_dirty() || self.is_whole(inode)?)
+    }
+}
+
+/// Where a file's earlier version goes when its name goes to another.
+fn name_aside(name: &[u8]) -> Vec<u8> {
+    const SUFFIX: &[u8] = b".before-power-cut";
+    let kept = name.len().min(super::tree::NAME_BYTES_MAX - SUFFIX.len());
+    [&name[..kept], SUFFIX].concat()
 }

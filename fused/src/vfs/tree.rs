@@ -90,7 +90,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// renameat2(2). What replaces a file is on the disk before it does.
+    /// renameat2(2). A replaced file stays, without a name, until what replaced it would survive a power
+    /// cut (safetensors and many others replace without fsync); see `reaper`.
     pub async fn rename(
         &self,
         (parent, name): (Ino, &[u8]),
@@ -99,7 +100,7 @@ impl Vfs {
     ) -> Result<()> {
         self.writable()?;
         self.check_name(new_parent, new_name).await?;
-        self.rename_barrier((parent, name), (new_parent, new_name), mode)
+        self.list_what_moves((parent, name), (new_parent, new_name))
             .await?;
         let renamed = self
             .journal()
@@ -112,35 +113,19 @@ impl Vfs {
         Ok(())
     }
 
-    /// After a power cut there is the old file or the complete new one: the new one's bytes go to
-    /// the disk before its name can (safetensors and many others replace without fsync).
-    async fn rename_barrier(
-        &self,
-        from: (Ino, &[u8]),
-        to: (Ino, &[u8]),
-        mode: RenameMode,
-    ) -> Result<()> {
+    /// Whether a directory is empty, and what is below one that moves, is the store's knowledge as well.
+    async fn list_what_moves(&self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
         let Some(source) = self.journal().lookup(from.0, from.1).await? else {
             return Ok(());
         };
-        let target = self.journal().lookup(to.0, to.1).await?;
         if source.kind == Kind::Directory {
             self.list_tree(source.ino).await?;
         }
-        if let Some(directory) = target
-            .as_ref()
-            .filter(|target| target.kind == Kind::Directory)
-        {
+        let target = self.journal().lookup(to.0, to.1).await?;
+        if let Some(directory) = target.filter(|target| target.kind == Kind::Directory) {
             self.list_if_stale(directory.ino).await?;
         }
-        match (mode, target) {
-            (RenameMode::Replace, Some(target))
-                if source.kind == Kind::File && source.ino != target.ino =>
-            {
-                self.sync_closed(&source).await
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn removed(&self, removed: &Removed) {

@@ -1,13 +1,18 @@
 //! Inodes without a name, and their end.
 
+use super::rename::{Place, settle_at};
+use super::unlink::drop_name;
 use crate::attempts::{look, transact};
-use crate::records::corrupt;
+use crate::records::{LinkRow, OrphanRow, corrupt, decode};
 use crate::txn::Txn;
-use crate::types::{Ino, Inode, Kind, NodeId};
+use crate::types::{Ino, Inode, Kind, NodeId, Orphan, Timestamp};
 use crate::{Error, Journal, keys};
 
 /// Rows of extended attributes removed in one transaction.
 const XATTR_ROWS_MAX: usize = 256;
+
+/// Names looked at for the one that makes the key, when a lost file's name is given back.
+const NAMES_MAX: usize = 256;
 
 /// How far one transaction of `reap` got.
 #[derive(Clone)]
@@ -23,18 +28,43 @@ impl Journal {
         node: NodeId,
         after: Option<Ino>,
         limit: usize,
-    ) -> Result<Vec<Ino>, Error> {
+    ) -> Result<Vec<Orphan>, Error> {
         let prefix = keys::of_node(b'O', node);
         let after = after.map(|ino| keys::orphan(node, ino));
         look!(self, txn => async {
             let rows = txn.rows(&prefix, after.as_deref(), limit).await?;
             rows.iter()
-                .map(|(key, _)| {
+                .map(|(key, value)| {
                     let ino = keys::parse_of_node(key);
-                    ino.ok_or_else(|| corrupt(key, "a short key".into()))
+                    let ino = ino.ok_or_else(|| corrupt(key, "a short key".into()))?;
+                    let spare_for = decode::<OrphanRow>(key, value)?.spare_for;
+                    Ok(Orphan { ino, spare_for })
                 })
                 .collect()
         })
+    }
+
+    /// The orphan row of an inode on this node.
+    pub async fn orphan(&self, node: NodeId, ino: Ino) -> Result<Option<Orphan>, Error> {
+        let key = keys::orphan(node, ino);
+        look!(self, txn => async {
+            let value = txn.kv.get(&key, true).await?;
+            let row = value.map(|value| decode::<OrphanRow>(&key, &value)).transpose()?;
+            Ok(row.map(|row| Orphan { ino, spare_for: row.spare_for }))
+        })
+    }
+
+    /// Gives the name of an inode that was lost in a power cut back to the orphan that it replaced.
+    /// The lost one loses that name, and gets the name `aside` in the same directory if that is given
+    /// and free. False, and nothing is done, if the lost one has no name or the orphan is none.
+    pub async fn restore(
+        &self,
+        orphan: Ino,
+        lost: Ino,
+        aside: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        transact!(self, txn => restore(txn, orphan, lost, aside, now))
     }
 
     /// Removes an inode that has no name and that nobody has open, and all that belongs to it but the
@@ -49,6 +79,59 @@ impl Journal {
             }
         }
     }
+}
+
+async fn restore(
+    txn: &mut Txn<'_>,
+    orphan: Ino,
+    lost: Ino,
+    aside: Option<&[u8]>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let (Some(mut row), Some(lost_row)) = (txn.inode(orphan).await?, txn.inode(lost).await?) else {
+        return Ok(false);
+    };
+    let Some(node) = row.orphan_on else {
+        return Ok(false);
+    };
+    let names = txn.rows(&keys::links(lost), None, NAMES_MAX).await?;
+    let mut primary = None;
+    for (key, value) in names {
+        if decode::<LinkRow>(&key, &value)?.primary {
+            let (parent, name) = keys::parse_link(&key)
+                .ok_or_else(|| corrupt(&key, "a short key of a link".into()))?;
+            primary = Some((parent, name.to_vec()));
+        }
+    }
+    let Some((parent, name)) = primary else {
+        return Ok(false);
+    };
+    let aside = match aside {
+        Some(aside) if txn.dirent(parent, aside).await?.is_none() => Some(aside),
+        _ => None,
+    };
+    match aside {
+        Some(name_aside) => {
+            txn.clear_name(parent, &name, lost);
+            let place = Place {
+                parent,
+                name: name_aside,
+            };
+            settle_at(txn, lost_row, place, true, now).await?;
+        }
+        None => {
+            drop_name(txn, lost_row, parent, &name, None, now).await?;
+        }
+    }
+    txn.clear(&keys::orphan(node, orphan));
+    row.orphan_on = None;
+    row.inode.nlink = 1;
+    let place = Place {
+        parent,
+        name: &name,
+    };
+    settle_at(txn, row, place, true, now).await?;
+    Ok(true)
 }
 
 async fn reap(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, Error> {

@@ -70,7 +70,7 @@ async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Re
                 txn.clear(&keys::claim(&origin.key));
             }
             if row.inode.nlink == 0 {
-                make_orphan(txn, &mut row)?;
+                make_orphan(txn, &mut row, None)?;
             }
         }
     }

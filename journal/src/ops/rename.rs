@@ -11,7 +11,7 @@ use super::unlink::{drop_name, need_empty};
 use crate::attempts::transact;
 use crate::records::{InodeRow, ResyncRow, corrupt};
 use crate::txn::{Order, Txn, check_name};
-use crate::types::{Ino, Kind, RenameMode, Renamed, Timestamp};
+use crate::types::{Ino, Inode, Kind, RenameMode, Renamed, Seal, Timestamp};
 use crate::{Error, Journal, keys};
 
 /// Deeper than any path that a program can say.
@@ -19,9 +19,9 @@ pub(super) const DEPTH_MAX: usize = 100_000;
 
 /// A name in a directory.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    parent: Ino,
-    name: &'a [u8],
+pub(super) struct Place<'a> {
+    pub(super) parent: Ino,
+    pub(super) name: &'a [u8],
 }
 
 impl Journal {
@@ -104,7 +104,8 @@ async fn rename(
                 (false, false) => {}
             }
             let row = txn.behind(target).await?;
-            replaced = Some(drop_name(txn, row, to.parent, to.name, now).await?);
+            let spare_for = needs_spare(&moved.inode).then_some(source.ino);
+            replaced = Some(drop_name(txn, row, to.parent, to.name, spare_for, now).await?);
         }
     }
 
@@ -145,6 +146,17 @@ async fn rename(
     })
 }
 
+/// Whether a power cut could leave less of an inode than its name promises: then what it replaces must
+/// stay until that is no longer so.
+fn needs_spare(inode: &Inode) -> bool {
+    let content = &inode.content;
+    let has_bytes = inode.size > 0 || content.writer.is_some();
+    inode.kind == Kind::File
+        && has_bytes
+        && inode.is_content_dirty()
+        && content.seal != Some(Seal::Synced)
+}
+
 /// The entries of a directory changed.
 fn touch(dir: &mut InodeRow, gained: i64, now: Timestamp) -> Result<(), Error> {
     if gained > 0 {
@@ -180,7 +192,7 @@ async fn need_outside(txn: &mut Txn<'_>, dir: Ino, from: Ino, to: Ino) -> Result
 }
 
 /// Gives an inode that lost a name its new one.
-async fn settle_at(
+pub(super) async fn settle_at(
     txn: &mut Txn<'_>,
     mut row: InodeRow,
     at: Place<'_>,

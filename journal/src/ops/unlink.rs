@@ -5,7 +5,7 @@
 //! and no listing of the store brings the name back.
 
 use crate::attempts::transact;
-use crate::records::{InodeRow, LinkRow, MarkRow, corrupt, decode};
+use crate::records::{InodeRow, LinkRow, OrphanRow, corrupt, decode};
 use crate::txn::{Order, Txn};
 use crate::types::{Ino, Kind, Removed, Timestamp};
 use crate::{Error, Journal, keys};
@@ -44,7 +44,7 @@ async fn remove(
         (false, false) => {}
     }
     let row = txn.behind(entry).await?;
-    let removed = drop_name(txn, row, parent, name, now).await?;
+    let removed = drop_name(txn, row, parent, name, None, now).await?;
     above.inode.mtime = now;
     above.inode.ctime = now;
     txn.put_inode(&above)?;
@@ -59,12 +59,14 @@ pub(super) async fn need_empty(txn: &mut Txn<'_>, dir: Ino) -> Result<(), Error>
     Ok(())
 }
 
-/// Takes one name from an inode. The parent's times and links are the caller's to change.
+/// Takes one name from an inode. The parent's times and links are the caller's to change. `spare_for`:
+/// what takes the name, if it may need this inode back.
 pub(super) async fn drop_name(
     txn: &mut Txn<'_>,
     mut row: InodeRow,
     parent: Ino,
     name: &[u8],
+    spare_for: Option<Ino>,
     now: Timestamp,
 ) -> Result<Removed, Error> {
     let ino = row.inode.ino;
@@ -77,7 +79,7 @@ pub(super) async fn drop_name(
     };
     let last = row.inode.nlink == 0;
     if last {
-        make_orphan(txn, &mut row)?;
+        make_orphan(txn, &mut row, spare_for)?;
     } else if was_primary {
         promote_link(txn, &mut row, now).await?;
     }
@@ -89,11 +91,15 @@ pub(super) async fn drop_name(
 }
 
 /// The inode has no name any more.
-pub(super) fn make_orphan(txn: &mut Txn<'_>, row: &mut InodeRow) -> Result<(), Error> {
+pub(super) fn make_orphan(
+    txn: &mut Txn<'_>,
+    row: &mut InodeRow,
+    spare_for: Option<Ino>,
+) -> Result<(), Error> {
     let (ino, node) = (row.inode.ino, txn.node());
     txn.clear_unsynced(row);
     row.orphan_on = Some(node);
-    txn.put(&keys::orphan(node, ino), &MarkRow)?;
+    txn.put(&keys::orphan(node, ino), &OrphanRow { spare_for })?;
     if row.inode.kind == Kind::Directory {
         txn.clear(&keys::listing(ino));
         txn.clear(&keys::resync(ino));

@@ -34,6 +34,16 @@ pub struct Renamed {
     pub exchanged: Option<Inode>,
 }
 
+/// An inode that lost its last name and waits for `reap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Which one.
+    pub ino: Ino,
+    /// It was replaced by a rename of this inode, whose bytes might not have survived a power cut
+    /// then. Until they would, this one must stay: it is what `restore` brings back.
+    pub spare_for: Option<Ino>,
+}
+
 /// An inode whose state the store doesn't have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsynced {

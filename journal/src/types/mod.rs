@@ -12,7 +12,8 @@ mod requests;
 mod time;
 
 pub use answers::{
-    DirEntry, FlushOutcome, Garbage, Removed, Renamed, Resync, Unsynced, Upload, Usage, Wanted,
+    DirEntry, FlushOutcome, Garbage, Orphan, Removed, Renamed, Resync, Unsynced, Upload, Usage,
+    Wanted,
 };
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};

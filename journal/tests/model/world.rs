@@ -498,7 +498,8 @@ impl World {
         for ino in self.journal.writers(NODE).await.unwrap() {
             self.end(ino.0, 4, true, true).await;
         }
-        for ino in self.journal.orphans(NODE, None, 1000).await.unwrap() {
+        for orphan in self.journal.orphans(NODE, None, 1000).await.unwrap() {
+            let ino = orphan.ino;
             self.journal.reap(ino).await.unwrap().unwrap();
             self.tree.nodes.remove(&ino.0);
         }

@@ -1,0 +1,102 @@
+//! Files that a rename replaced: the old one goes only when the new one would survive a power cut.
+//!
+//! safetensors and many others write a temporary file and rename it over the old one without fsync. After a
+//! power cut there must be the old file or the complete new one. Syncing the new bytes within the rename
+//! would cost each replacement a disk flush, and a large checkpoint a long wait. So the journal remembers
+//! in the rename's own transaction that the old inode is the new one's *spare*. Before the reaper takes a
+//! spare, the new bytes are synced here, many files at a time, unless they are in the store by then.
+//! Recovery puts the spare back if the power failed before that and the new file is torn.
+
+use std::collections::BTreeMap;
+
+use futures::{TryStreamExt, stream};
+use journal::{EndWrite, Epoch, Ino, Inode, Orphan, Seal};
+
+use super::{Result, Vfs, extent_id, now};
+
+/// Files synced at a time: the local file system commits them together.
+const SYNCS_AT_ONCE: usize = 32;
+
+impl Vfs {
+    /// Makes safe what replaced any of these orphans, so that they can go.
+    pub(super) async fn secure_successors(&self, orphans: &[Orphan]) -> Result<()> {
+        let mut successors = BTreeMap::new();
+        for orphan in orphans {
+            if let Some(inode) = self.successor(orphan).await?
+                && !is_safe(&inode)
+            {
+                successors.insert(inode.ino, inode);
+            }
+        }
+        stream::iter(successors.into_values().map(Ok))
+            .try_for_each_concurrent(SYNCS_AT_ONCE, |inode| self.secure(inode))
+            .await
+    }
+
+    /// The file that has the orphan's name in the end, if any has.
+    async fn successor(&self, orphan: &Orphan) -> Result<Option<Inode>> {
+        let mut spare_for = orphan.spare_for;
+        while let Some(ino) = spare_for {
+            match self.journal().inode(ino).await? {
+                None => return Ok(None),
+                Some(inode) if inode.nlink > 0 => return Ok(Some(inode)),
+                // It was replaced in its turn, or removed.
+                Some(_) => {
+                    let next = self.journal().orphan(self.inner.parts.node, ino).await?;
+                    spare_for = next.and_then(|next| next.spare_for);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn secure(&self, inode: Inode) -> Result<()> {
+        let open = self.inner.opens.get(inode.ino);
+        if let Some(file) = open.filter(|file| file.has_writers()) {
+            return self.fsync_file(&file).await;
+        }
+        if let Some(extents) = self.extents().open_file(extent_id(&inode))? {
+            extents.sync_data().await?;
+        }
+        let slot = self.inner.opens.slot(inode.ino);
+        let recorded = {
+            let _gate = slot.gate.lock().await;
+            self.record_secured(inode.ino, inode.content.epoch).await
+        };
+        self.inner.opens.put(inode.ino, slot);
+        recorded
+    }
+
+    /// What was synced is recorded as synced, unless there is a newer version by now: that one's close
+    /// has its own seal, and the spare waits for the next pass.
+    async fn record_secured(&self, ino: Ino, epoch: Epoch) -> Result<()> {
+        let Some(inode) = self.journal().inode(ino).await? else {
+            return Ok(());
+        };
+        if inode.content.epoch != epoch {
+            return Ok(());
+        }
+        let end = EndWrite {
+            size: inode.size,
+            mtime: inode.mtime,
+            changed: false,
+            close: false,
+            seal: Some(Seal::Synced),
+        };
+        self.journal()
+            .end_write(ino, self.inner.parts.node, end, now())
+            .await?;
+        Ok(())
+    }
+
+    /// Whether an orphan may still be needed in the place of what replaced it.
+    pub(super) async fn is_spare(&self, orphan: &Orphan) -> Result<bool> {
+        let successor = self.successor(orphan).await?;
+        Ok(successor.is_some_and(|inode| !is_safe(&inode)))
+    }
+}
+
+/// A power cut would leave this version whole, here or in the store.
+fn is_safe(inode: &Inode) -> bool {
+    !inode.is_content_dirty() || inode.content.seal == Some(Seal::Synced)
+}
