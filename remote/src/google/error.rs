@@ -56,10 +56,6 @@ pub(super) fn probe_error(error: object_store::Error, store: &str) -> ProbeError
     match &error {
         Theirs::NotFound { .. } => ProbeError::NoSuchBucket(store.to_owned()),
         Theirs::Unauthenticated { .. } => ProbeError::BadCredentials(detail),
-        // Azure says "forbidden" to a wrong key as well.
-        Theirs::PermissionDenied { .. } if detail.contains("AuthenticationFailed") => {
-            ProbeError::BadCredentials(detail)
-        }
         Theirs::PermissionDenied { .. } => ProbeError::AccessDenied {
             operation: "list objects".to_owned(),
             store: store.to_owned(),
