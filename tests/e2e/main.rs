@@ -87,5 +87,6 @@ mod existing_buckets;
 mod mounting;
 mod names;
 mod namespace;
+mod other_stores;
 mod outages;
 mod tools;

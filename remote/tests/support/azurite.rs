@@ -1,7 +1,7 @@
 //! A container on Azurite, Microsoft's own simulator of its blob store.
 //!
-//! `FUSED_TEST_AZURITE` names a running one (`tests/programs/serve.py azurite -- COMMAND` starts it); its
-//! account and key are those that every Azurite has.
+//! `FUSED_TEST_AZURITE` names a running one (`tests/programs/serve.py azurite -- COMMAND` starts it
+//! and makes the container); its account and key are those that every Azurite has.
 
 use std::sync::OnceLock;
 
@@ -16,24 +16,12 @@ pub const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 pub const CONTAINER: &str = "container";
 
-/// The endpoint, once the container is there; `None` where no server is.
+/// The endpoint; `None` where no server is.
 pub fn endpoint() -> Option<&'static str> {
     static ENDPOINT: OnceLock<Option<String>> = OnceLock::new();
+    let name = "Azurite, which scripts/test installs where there is npm,";
     ENDPOINT
-        .get_or_init(|| {
-            let endpoint = super::running("FUSED_TEST_AZURITE", "Azurite")?;
-            std::thread::scope(|scope| {
-                let made = scope.spawn(|| {
-                    super::run(async {
-                        let path = format!("{CONTAINER}?restype=container");
-                        let status = request(&endpoint, Method::PUT, &path, &[], "").await.0;
-                        assert!(matches!(status, 201 | 409), "no container: {status}");
-                    });
-                });
-                made.join().unwrap();
-            });
-            Some(endpoint)
-        })
+        .get_or_init(|| super::running("FUSED_TEST_AZURITE", name))
         .as_deref()
 }
 

@@ -110,7 +110,12 @@ pub fn azurite() -> Option<Store> {
 pub fn hdfs() -> Option<Store> {
     static NAME_NODE: OnceLock<Option<String>> = OnceLock::new();
     let name_node = NAME_NODE
-        .get_or_init(|| running("FUSED_TEST_HDFS", "HDFS"))
+        .get_or_init(|| {
+            running(
+                "FUSED_TEST_HDFS",
+                "HDFS, which scripts/test --long installs,",
+            )
+        })
         .as_ref()?;
     let store = place(&format!("hdfs://{name_node}"), Settings::default());
     run(async {
@@ -161,7 +166,7 @@ fn place(base: &str, settings: Settings) -> Store {
 fn running(variable: &str, name: &str) -> Option<String> {
     let address = std::env::var(variable).ok();
     if address.is_none() {
-        skip(&format!("{name}: {variable} is not set (scripts/test)"));
+        skip(&format!("{name} is not served here ({variable})"));
     }
     address
 }
