@@ -55,6 +55,10 @@ pub(super) fn probe_error(error: object_store::Error, store: &str) -> ProbeError
     let detail = excerpt(chain(&error));
     match &error {
         Theirs::NotFound { .. } => ProbeError::NoSuchBucket(store.to_owned()),
+        // A listing's refusal comes as words only.
+        _ if chain(&error).contains("<Code>NoSuchBucket</Code>") => {
+            ProbeError::NoSuchBucket(store.to_owned())
+        }
         Theirs::Unauthenticated { .. } => ProbeError::BadCredentials(detail),
         Theirs::PermissionDenied { .. } => ProbeError::AccessDenied {
             operation: "list objects".to_owned(),
@@ -65,5 +69,26 @@ pub(super) fn probe_error(error: object_store::Error, store: &str) -> ProbeError
             detail,
         },
         _ => ProbeError::Other(format!("{store}: {detail}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_bucket_is_said_to_be_missing() {
+        let words = format!(
+            "GET {} - 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>",
+            "x".repeat(400)
+        );
+        let error = object_store::Error::Generic {
+            store: "GCS",
+            source: words.into(),
+        };
+        assert!(matches!(
+            probe_error(error, "gs://b"),
+            ProbeError::NoSuchBucket(_)
+        ));
     }
 }
