@@ -58,6 +58,10 @@ pub(crate) trait Backend: Send + Sync + Debug {
         number: u32,
         body: Bytes,
     ) -> Result<PartTag>;
+    /// Bytes that completing moves through here, because the store can't put parts together by itself.
+    fn bytes_to_assemble(&self, _parts: &[(u32, PartTag)]) -> u64 {
+        0
+    }
     async fn complete(
         &self,
         key: &ObjectKey,

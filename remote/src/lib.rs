@@ -21,15 +21,17 @@
 //! | folder | store | by |
 //! |---|---|---|
 //! | `s3` | `s3://` | signed requests of our own over `object_store`'s client, signer and credentials |
-//! | `cloud` | `gs://`, `az://` | `object_store` |
+//! | `azure` | `az://` | the same |
+//! | `google` | `gs://` | `object_store` |
 //! | `file` | `file://` | system calls |
 //! | `hdfs` | `hdfs://` | `hdfs-native` |
 
 mod attrs;
+mod azure;
 mod backend;
-mod cloud;
 mod error;
 mod file;
+mod google;
 #[cfg(feature = "hdfs")]
 mod hdfs;
 pub mod keys;
@@ -37,8 +39,10 @@ mod probe;
 mod remote;
 mod s3;
 mod settings;
+mod spelling;
 mod types;
 mod url;
+mod wire;
 
 pub use attrs::{FileVersion, PosixAttrs};
 pub use error::{Error, ProbeError, Result, SettingsError, UrlError};

@@ -23,7 +23,7 @@ use crate::types::{
     Access, Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put, UploadId,
 };
 use crate::url::{Scheme, StoreUrl};
-use crate::{cloud, file, probe, s3};
+use crate::{azure, file, google, probe, s3};
 
 /// Longest wait for a call that moves no bytes, with its own short retries.
 const CALL_SECONDS: u64 = 60;
@@ -53,8 +53,8 @@ impl Remote {
         let backend: Arc<dyn Backend> = match url.scheme() {
             Scheme::S3 => Arc::new(s3::S3::open(url, settings)?),
             Scheme::File => Arc::new(file::FileStore::open(url)),
-            Scheme::Gs => Arc::new(cloud::open_google(url, settings)?),
-            Scheme::Az => Arc::new(cloud::open_azure(url, settings)?),
+            Scheme::Gs => Arc::new(google::Google::open(url, settings)?),
+            Scheme::Az => Arc::new(azure::Azure::open(url, settings)?),
             Scheme::Hdfs => open_hdfs(url)?,
         };
         Ok(Remote {
@@ -215,7 +215,8 @@ impl Remote {
                 "parts must be given once each, in ascending order",
             ));
         }
-        let patience = ASSEMBLY_SECONDS * FLOOR_BYTES_PER_SECOND;
+        let patience =
+            ASSEMBLY_SECONDS * FLOOR_BYTES_PER_SECOND + self.backend.bytes_to_assemble(parts);
         bounded(
             "complete upload of",
             key,

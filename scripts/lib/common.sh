@@ -61,3 +61,39 @@ need_fuse() {
     need_apt fuse3
     [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || fail "/dev/fuse is missing: load the kernel's fuse module"
 }
+
+# need_azurite [install]: Microsoft's simulator of Azure's blob store, in target/azurite. Fails where there
+# is no npm, unless told to install that too: on a fresh Debian it is some 360 packages.
+need_azurite() {
+    local version=3.33.0 home=target/azurite
+    [ -z "${1-}" ] || command -v npm >/dev/null || need_apt nodejs npm
+    command -v npm >/dev/null || return 1
+    [ "$(cat $home/version 2>/dev/null)" = $version ] && return
+    npm install --prefix $home --ignore-scripts --no-audit --no-fund --loglevel=error \
+        "azurite@$version" >$home.log 2>&1 || return 1
+    echo $version >$home/version
+}
+
+# need_hdfs: the jars of Hadoop that the sources of pyspark carry (220 MB, of which 32 are kept) in
+# target/hadoop, with Java and the jars that those lack from Debian.
+need_hdfs() {
+    local home=target/hadoop work name
+    need_apt openjdk-17-jre-headless libjersey1-core-java libjersey1-server-java libjersey1-servlet-java \
+        libjsr311-api-java libcommons-daemon-java libasm-java
+    [ -e $home/complete ] && return
+    work=$(mktemp -d)
+    # Its setup is older than today's setuptools.
+    python3 -m venv "$work/venv" && "$work/venv/bin/pip" install -q "setuptools<60" wheel &&
+        "$work/venv/bin/pip" download -q --no-deps --no-build-isolation --no-binary pyspark \
+            -d "$work" pyspark==2.4.8 || { rm -rf "$work"; return 1; }
+    mkdir -p $home
+    set --
+    for name in activation commons- guava hadoop-annotations hadoop-auth hadoop-common hadoop-hdfs htrace \
+        jackson-core-asl jackson-mapper-asl javax.servlet jaxb jetty jsp leveldb log4j netty protobuf slf4j \
+        xercesImpl xmlenc; do
+        set -- "$@" "*/deps/jars/$name*"
+    done
+    tar xzf "$work"/pyspark-*.tar.gz -C $home --strip-components=3 --wildcards "$@" && touch $home/complete
+    rm -rf "$work"
+    [ -e $home/complete ]
+}

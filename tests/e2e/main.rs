@@ -20,6 +20,7 @@ mod existing_buckets;
 mod mounting;
 mod names;
 mod namespace;
+mod other_stores;
 mod outages;
 mod partial_files;
 mod tools;

@@ -1,17 +1,23 @@
-"""Starts S3 servers on loopback for the tests and the bench, and ends them with whoever asked.
+"""Starts stores on loopback for the tests and the bench, and ends them with whoever asked.
 
     serve.py [--dir DIR] [--s3-port PORT] NAME           announces, serves until its input ends
     serve.py [--dir DIR] NAME... -- COMMAND ...          serves while COMMAND runs
 
-NAME is `seaweedfs` or `moto`. The first form prints one line of JSON once the server answers:
-{"endpoint", "access_key", "secret_key", "pid"}. The second sets FUSED_TEST_SEAWEEDFS and
-FUSED_TEST_MOTO to the endpoints for COMMAND, and exits as COMMAND did. Both servers take the
-credentials below; they live on 127.0.0.1 only and die with this process (PR_SET_PDEATHSIG).
+NAME is `seaweedfs`, `moto`, `azurite` or `hdfs`. The first form prints one line of JSON once the server
+answers: {"endpoint", "access_key", "secret_key", "pid"}. The second sets FUSED_TEST_SEAWEEDFS,
+FUSED_TEST_MOTO, FUSED_TEST_AZURITE and FUSED_TEST_HDFS to the endpoints (of HDFS: host and port of the
+NameNode) for COMMAND, and exits as COMMAND did. The S3 servers take the credentials below, Azurite the
+account and key that every Azurite has; all live on 127.0.0.1 only and die with this process
+(PR_SET_PDEATHSIG). scripts/test installs azurite and hdfs below target/.
 """
 
 import argparse
+import base64
 import contextlib
 import ctypes
+import email.utils
+import hashlib
+import hmac
 import json
 import os
 import pathlib
@@ -29,6 +35,8 @@ ACCESS_KEY = "fused-test"
 SECRET_KEY = "fused-test-secret"
 START_SECONDS_MAX = 90
 BIN = pathlib.Path(sys.executable).parent
+HERE = pathlib.Path(__file__).resolve().parent
+AZURITE = HERE.parent.parent / "target/azurite/node_modules/azurite/dist/src/blob/main.js"
 
 
 def free_ports(count):
@@ -92,6 +100,34 @@ def moto(_directory, s3_port):
     return [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)], port, None
 
 
+def azurite(_directory, _s3_port):
+    """Microsoft's simulator of its blob store. Everything in memory."""
+    port = free_ports(1)[0]
+    options = ["--silent", "--skipApiVersionCheck", "--inMemoryPersistence", "--blobPort", str(port)]
+    return ["node", AZURITE, *options], port, None
+
+
+def make_container(endpoint):
+    """Azurite's `container`, by a signed request. Its key is in its manual, for everybody to read."""
+    account = endpoint.rsplit("/", 1)[1]
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2023-11-03"}
+    signed = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    text = "PUT" + "\n" * 12 + signed + f"/{account}/{account}/container\nrestype:container"
+    digest = hmac.digest(base64.b64decode(key), text.encode(), hashlib.sha256)
+    headers["Authorization"] = f"SharedKey {account}:{base64.b64encode(digest).decode()}"
+    headers["Content-Length"] = "0"
+    url = f"{endpoint}/container?restype=container"
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=10).close()
+
+
+def hdfs(directory, _s3_port):
+    """A NameNode and a DataNode of their own; see hdfs.py."""
+    ports = free_ports(5)
+    command = [sys.executable, HERE / "hdfs.py", directory, *map(str, ports)]
+    return command, ports[0], ports[1]
+
+
 def answers(url):
     """Whether an HTTP server answers there at all; which status does not matter."""
     try:
@@ -112,21 +148,47 @@ def can_store(url):
         return False
 
 
+def has_data_node(url):
+    """The NameNode answers some seconds before it has a DataNode to write to."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return json.load(reply)["beans"][0]["NumLiveDataNodes"] > 0
+    except (OSError, ValueError, LookupError):
+        return False
+
+
+SERVERS = {"seaweedfs": seaweedfs, "moto": moto, "azurite": azurite, "hdfs": hdfs}
+
+
+def is_ready(name, endpoint, master):
+    match name:
+        case "seaweedfs":
+            return answers(endpoint) and can_store(f"http://127.0.0.1:{master}/dir/assign")
+        case "hdfs":
+            query = "qry=Hadoop:service=NameNode,name=FSNamesystemState"
+            return has_data_node(f"http://127.0.0.1:{master}/jmx?{query}")
+    return answers(endpoint)
+
+
 def start(name, directory, s3_port=None):
     directory.mkdir(parents=True, exist_ok=True)
-    command, port, master = {"seaweedfs": seaweedfs, "moto": moto}[name](directory, s3_port)
+    command, port, master = SERVERS[name](directory, s3_port)
     with open(directory / "log", "ab") as log:
         process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             cwd=directory, preexec_fn=die_with_parent,
         )
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"127.0.0.1:{port}" if name == "hdfs" else f"http://127.0.0.1:{port}"
+    if name == "azurite":
+        endpoint += "/devstoreaccount1"
     deadline = time.monotonic() + START_SECONDS_MAX
-    while not (answers(endpoint) and (master is None or can_store(f"http://127.0.0.1:{master}/dir/assign"))):
+    while not is_ready(name, endpoint, master):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             sys.exit(f"{name} did not start; its log: {directory / 'log'}")
         time.sleep(0.1)
+    if name == "azurite":
+        make_container(endpoint)
     return process, endpoint, master
 
 
@@ -139,7 +201,7 @@ def announce(name, process, endpoint, master):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="+", choices=["seaweedfs", "moto"])
+    parser.add_argument("names", nargs="+", choices=list(SERVERS))
     parser.add_argument("--dir", type=pathlib.Path, help="data and logs (default: a temporary folder)")
     parser.add_argument("--s3-port", type=int, help="port to serve at (default: a free one)")
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)

@@ -13,11 +13,11 @@ use object_store::aws::AwsAuthorizer;
 use object_store::client::{
     HttpClient, HttpConnector, HttpErrorKind, HttpRequest, HttpRequestBody, ReqwestConnector,
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::config::Config;
-use super::error::{Refusal, network_error};
+use super::error::Refusal;
 use crate::error::{Error, Result, chain};
+use crate::wire::{escape, escape_path, network_error};
 
 /// How often a request is sent again.
 const RETRIES_MAX: u32 = 3;
@@ -27,19 +27,6 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const HASH_INLINE_BYTES: usize = 1024 * 1024;
 /// Longest response that isn't an object: a listing of 1000 keys of 1024 bytes, each three times as long encoded.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// What the signature's rules leave unescaped.
-const STRICT: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-const STRICT_PATH: AsciiSet = STRICT.remove(b'/');
-
-/// Escapes a key for the path of a request, as the signature wants it.
-pub(super) fn escape_path(key: &str) -> String {
-    utf8_percent_encode(key, &STRICT_PATH).to_string()
-}
 
 /// A request to the bucket, before it is signed.
 #[derive(Clone, Debug)]
@@ -263,7 +250,7 @@ impl Client {
             url.push(if at == 0 { '?' } else { '&' });
             url.push_str(name);
             url.push('=');
-            url.extend(utf8_percent_encode(value, &STRICT));
+            url.push_str(&escape(value));
         }
         let failed = |detail: String| Error::other(request.op, &request.shown_key, detail);
         let mut signed = http::Request::builder()

@@ -10,12 +10,13 @@ use http::Method;
 use serde::Deserialize;
 
 use super::S3;
-use super::client::{Answer, Request, escape_path};
+use super::client::{Answer, Request};
 use super::objects::{USER_METADATA, etag_of, metadata_headers, object_meta, same_etag};
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, Result};
 use crate::keys::ObjectKey;
 use crate::types::{Condition, ETag, PartTag, Put, UploadId};
+use crate::wire::escape_path;
 
 /// Largest object that one request copies, by Amazon's rules.
 const COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;

@@ -5,10 +5,9 @@
 
 use http::StatusCode;
 use http::header::HeaderMap;
-use object_store::client::{HttpError, HttpErrorKind};
 use serde::Deserialize;
 
-use crate::error::{Error, ProbeError, chain, excerpt};
+use crate::error::{Error, ProbeError, excerpt};
 
 /// A server said no.
 #[derive(Debug, Clone)]
@@ -197,28 +196,6 @@ impl Refusal {
             "{store}: the store refused to {operation} ({})",
             self.words()
         ))
-    }
-}
-
-/// What a failure of the network means.
-pub(super) fn network_error(op: &'static str, key: &str, error: &HttpError) -> Error {
-    match error.kind() {
-        HttpErrorKind::Connect => Error::unreachable(op, key, innermost(error)),
-        _ => Error::transient(op, key, innermost(error)),
-    }
-}
-
-/// The last cause, which is the one in plain words, with the first, which says what was going on.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    let (all, last) = (chain(error), last.to_string());
-    if all.contains("dns error") && !last.contains("dns") {
-        format!("no such host: {last}")
-    } else {
-        last
     }
 }
 

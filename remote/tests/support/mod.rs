@@ -8,9 +8,12 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod azurite;
 pub mod objects;
 
+use std::fs::OpenOptions;
 use std::future::Future;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpConnector, HttpRequestBody, ReqwestConnector};
-use remote::{Remote, Settings, StoreUrl};
+use remote::{ObjectKey, PosixAttrs, Remote, Settings, StoreUrl};
 
 /// Longest time that one test may take.
 const TEST_TIME_MAX: Duration = Duration::from_secs(120);
@@ -52,6 +55,10 @@ pub struct Store {
     /// Whether the server is a file system behind: it keeps no metadata on directories and takes
     /// a backslash for a slash.
     pub filer: bool,
+    /// Whether what was uploaded can be thrown away at once.
+    pub aborts: bool,
+    /// What comes back of attributes.
+    pub kept: fn(PosixAttrs) -> PosixAttrs,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -74,6 +81,8 @@ pub fn folder() -> Option<Store> {
         settings,
         strict: true,
         filer: false,
+        aborts: true,
+        kept: |attrs| attrs,
         _folder: Some(folder),
     })
 }
@@ -88,23 +97,87 @@ pub fn moto() -> Option<Store> {
     server_store(Server::moto()?, false, false)
 }
 
-fn server_store(server: &Server, strict: bool, filer: bool) -> Option<Store> {
-    let url = StoreUrl::parse(&format!(
-        "s3://{}/test-{:016x}",
-        server.bucket,
-        rand::random::<u64>()
-    ))
-    .unwrap();
-    let settings = server.settings();
-    let remote = Remote::open(&url, &settings).unwrap();
+/// A place of its own in an Azurite.
+pub fn azurite() -> Option<Store> {
+    let settings = azurite::settings(azurite::endpoint()?, azurite::KEY);
     Some(Store {
+        aborts: false,
+        ..place(&format!("az://{}", azurite::CONTAINER), settings)
+    })
+}
+
+/// A folder of its own in an HDFS: `FUSED_TEST_HDFS` is its NameNode's address.
+pub fn hdfs() -> Option<Store> {
+    static NAME_NODE: OnceLock<Option<String>> = OnceLock::new();
+    let name_node = NAME_NODE
+        .get_or_init(|| {
+            running(
+                "FUSED_TEST_HDFS",
+                "HDFS, which scripts/test --long installs,",
+            )
+        })
+        .as_ref()?;
+    let store = place(&format!("hdfs://{name_node}"), Settings::default());
+    run(async {
+        let (root, attrs) = (ObjectKey::default(), PosixAttrs::default());
+        store.remote.make_dir(&root, &attrs).await.unwrap();
+    });
+    Some(Store {
+        strict: false,
+        // Owners are names there, times have milliseconds, and there is no place for our mark.
+        kept: |attrs| PosixAttrs {
+            uid: None,
+            gid: None,
+            mtime_ns: attrs.mtime_ns.map(|ns| ns - ns % 1_000_000),
+            atime_ns: attrs.atime_ns.map(|ns| ns - ns % 1_000_000),
+            version: None,
+            ..attrs
+        },
+        ..store
+    })
+}
+
+fn server_store(server: &Server, strict: bool, filer: bool) -> Option<Store> {
+    let bucket = format!("s3://{}", server.bucket);
+    Some(Store {
+        strict,
+        filer,
+        ..place(&bucket, server.settings())
+    })
+}
+
+/// A place of its own below a URL.
+fn place(base: &str, settings: Settings) -> Store {
+    let url = StoreUrl::parse(&format!("{base}/test-{:016x}", rand::random::<u64>())).unwrap();
+    let remote = Remote::open(&url, &settings).unwrap();
+    Store {
         remote,
         url,
         settings,
-        strict,
-        filer,
+        strict: true,
+        filer: false,
+        aborts: true,
+        kept: |attrs| attrs,
         _folder: None,
-    })
+    }
+}
+
+/// The address of a server that was started for the tests, by its variable.
+fn running(variable: &str, name: &str) -> Option<String> {
+    let address = std::env::var(variable).ok();
+    if address.is_none() {
+        skip(&format!("{name} is not served here ({variable})"));
+    }
+    address
+}
+
+/// Says that tests are skipped, on stderr and in the file that `FUSED_SKIP_LOG` names.
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+    if let Some(path) = std::env::var_os("FUSED_SKIP_LOG") {
+        let log = OpenOptions::new().create(true).append(true).open(path);
+        let _ = log.and_then(|mut log| writeln!(log, "the remote crate's contract: {reason}"));
+    }
 }
 
 /// An S3 server with a bucket.
@@ -285,7 +358,9 @@ pub fn program(variable: &str, name: &str) -> Option<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     if found.is_none() {
-        eprintln!("skipped: {name} is neither in {variable} nor in PATH nor in .venv/bin");
+        skip(&format!(
+            "{name} is neither in {variable} nor in PATH nor in .venv/bin"
+        ));
     }
     found
 }

@@ -55,11 +55,11 @@ pub(super) fn probe_error(error: object_store::Error, store: &str) -> ProbeError
     let detail = excerpt(chain(&error));
     match &error {
         Theirs::NotFound { .. } => ProbeError::NoSuchBucket(store.to_owned()),
-        Theirs::Unauthenticated { .. } => ProbeError::BadCredentials(detail),
-        // Azure says "forbidden" to a wrong key as well.
-        Theirs::PermissionDenied { .. } if detail.contains("AuthenticationFailed") => {
-            ProbeError::BadCredentials(detail)
+        // A listing's refusal comes as words only.
+        _ if chain(&error).contains("<Code>NoSuchBucket</Code>") => {
+            ProbeError::NoSuchBucket(store.to_owned())
         }
+        Theirs::Unauthenticated { .. } => ProbeError::BadCredentials(detail),
         Theirs::PermissionDenied { .. } => ProbeError::AccessDenied {
             operation: "list objects".to_owned(),
             store: store.to_owned(),
@@ -69,5 +69,26 @@ pub(super) fn probe_error(error: object_store::Error, store: &str) -> ProbeError
             detail,
         },
         _ => ProbeError::Other(format!("{store}: {detail}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_bucket_is_said_to_be_missing() {
+        let words = format!(
+            "GET {} - 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>",
+            "x".repeat(400)
+        );
+        let error = object_store::Error::Generic {
+            store: "GCS",
+            source: words.into(),
+        };
+        assert!(matches!(
+            probe_error(error, "gs://b"),
+            ProbeError::NoSuchBucket(_)
+        ));
     }
 }
