@@ -35,7 +35,9 @@ pub(crate) async fn make(
     }
     let epoch = inode.content.epoch;
     let attrs = attributes(inode, core.config.node, epoch);
-    core.changing(core.remote().make_dir(key, &attrs)).await?;
+    if core.abilities().markers {
+        core.changing(core.remote().make_dir(key, &attrs)).await?;
+    }
     let now = Timestamp::now();
     let origin = Origin {
         key: key.0.clone(),

@@ -86,7 +86,9 @@ fn plan_directory(
 ) -> Step {
     let agrees =
         actual.is_some_and(|origin| origin.key == key && origin.meta_epoch == wanted.meta_epoch);
-    if key.is_empty() || !abilities.markers || agrees {
+    // Without markers there is nothing to write, but what is under the old key has to follow.
+    let follows = actual.is_some_and(|origin| origin.key != key);
+    if key.is_empty() || agrees || !(abilities.markers || follows) {
         Step::Settle
     } else {
         Step::MakeDirectory
@@ -291,6 +293,15 @@ mod tests {
             ..ALL
         };
         assert_eq!(plan(&directory, None, no_markers, CALM), Step::Settle);
+        assert_eq!(
+            plan(&directory, Some(&origin("d/", 0, 6)), no_markers, CALM),
+            Step::Settle
+        );
+        assert_eq!(
+            plan(&directory, Some(&origin("old/", 0, 7)), no_markers, CALM),
+            Step::MakeDirectory,
+            "its content moves all the same"
+        );
     }
 
     #[test]
