@@ -6,6 +6,8 @@
 //! bench-work read FILE                  1 MiB reads after POSIX_FADV_DONTNEED on the file
 //! bench-work read-cached FILE           the same without dropping anything
 //! bench-work create DIR COUNT           create and close empty files
+//! bench-work create-4k DIR COUNT        the same, with 4 KiB in each
+//! bench-work list DIR                   readdir, and stat of each entry
 //! bench-work stat DIR COUNT             of those; then rename, then unlink of the renamed ones
 //! ```
 //!
@@ -45,6 +47,8 @@ fn measure(words: &[&str]) -> io::Result<f64> {
         ["read", file] => read(Path::new(file), true),
         ["read-cached", file] => read(Path::new(file), false),
         ["create", dir, count] => each(dir, number(count)?, |path| File::create(path).map(drop)),
+        ["create-4k", dir, count] => each(dir, number(count)?, |path| fs::write(path, [7; 4096])),
+        ["list", dir] => list(Path::new(dir)),
         ["stat", dir, count] => each(dir, number(count)?, |path| fs::metadata(path).map(drop)),
         ["rename", dir, count] => each(dir, number(count)?, |path| {
             fs::rename(path, path.with_extension("renamed"))
@@ -106,6 +110,14 @@ fn read(path: &Path, drop_cache: bool) -> io::Result<f64> {
     let began = Instant::now();
     while file.read(&mut buffer)? > 0 {}
     drop(file);
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn list(dir: &Path) -> io::Result<f64> {
+    let began = Instant::now();
+    for entry in fs::read_dir(dir)? {
+        entry?.metadata()?;
+    }
     Ok(began.elapsed().as_secs_f64())
 }
 

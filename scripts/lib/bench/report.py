@@ -1,0 +1,67 @@
+"""Medians, ratios, bars."""
+
+import os
+import platform
+import statistics
+import time
+
+from common import TARGETS
+
+# (work, what it is compared with, how: at least / at most, the factor)
+BARS = [
+    ("write", "local", 0.95),
+    ("write", "juicefs", 10),
+    ("write+fsync", "local", 0.95),
+    ("read, FUSE cache dropped", "local", 0.95),
+    ("read, all caches dropped", "local", 0.95),
+    ("create", "juicefs", 5),
+    ("stat", "juicefs", 5),
+    ("rename", "juicefs", 5),
+    ("unlink", "juicefs", 5),
+    ("create, write 4 KiB", "juicefs", 5),
+    ("readdir + stat", "juicefs", 5),
+    ("untar", "juicefs", 5),
+    ("untar", "local", 1 / 3),
+    ("git status", "juicefs", 5),
+    ("git status", "local", 1 / 3),
+    ("4 KiB read, depth 1", "local", 0.9),
+    ("4 KiB read, depth 32", "local", 0.9),
+    ("4 KiB write, depth 1", "local", 0.9),
+    ("4 KiB write, depth 32", "local", 0.9),
+    ("flush", "plain upload", 0.85),
+]
+# The same without passthrough.
+DAEMON_RANDOM = 0.35
+RSS_MIB_MAX = 300
+
+
+def report(bench):
+    medians = {name: {t: statistics.median(v) for t, v in values.items()} for name, values in bench.results.items()}
+    bars = []
+    for name, against, factor in BARS:
+        if name in medians and against in medians[name]:
+            ratio = medians[name]["fused"] / medians[name][against]
+            bars.append({"work": name, "against": against, "ratio": ratio, "bar": factor, "met": ratio >= factor})
+        if name in medians and "daemon" in medians[name]:
+            ratio = medians[name]["daemon"] / medians[name]["local"]
+            work = f"{name}, no passthrough"
+            bars.append({"work": work, "against": "local", "ratio": ratio, "bar": DAEMON_RANDOM, "met": ratio >= DAEMON_RANDOM})
+    rss_mib = bench.targets["fused"].rss_kib_max / 1024
+    bars.append({"work": "resident memory, MiB", "against": "", "ratio": rss_mib, "bar": RSS_MIB_MAX, "met": rss_mib < RSS_MIB_MAX})
+
+    row = "{:<38}{:>10}{:>10}{:>10}{:>14}   {}".format
+    print("\n" + row("median", "local", "fused", "juicefs", "plain upload", "unit"))
+    for name, values in medians.items():
+        cells = [f"{values[t]:.2f}" if t in values else "" for t in (*TARGETS, "plain upload")]
+        unit = "GB/s" if name.startswith(("write", "read,", "flush")) else "k/s"
+        print(row(name, *cells, unit))
+    print("\n" + "{:<38}{:<16}{:>10}{:>10}".format("ratio of fused", "to", "seen", "bar"))
+    for bar in bars:
+        sign = "<" if bar["against"] == "" else ">="
+        print("{:<38}{:<16}{:>10.2f}{:>10}  {}".format(bar["work"], bar["against"], bar["ratio"], f"{sign} {bar['bar']:.3g}", "met" if bar["met"] else "MISSED"))
+    return {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "kernel": platform.release(), "cores": os.cpu_count(), "mib": bench.options.mib, "files": bench.options.files,
+        "rounds": bench.options.rounds, "entries": bench.options.entries, "passthrough": bench.targets["fused"].status.get("passthrough"),
+        "rates": bench.results, "medians": medians, "bars": bars,
+    }

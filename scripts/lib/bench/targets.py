@@ -1,0 +1,138 @@
+"""What is measured: the plain folder, the mount, JuiceFS; and the server that the two last share."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+from common import FUSED, ROOT, call, wait_until
+
+
+class Server:
+    """SeaweedFS and a boto3 client for it."""
+
+    def __init__(self, base):
+        serve = [sys.executable, ROOT / "tests/programs/serve.py", "--dir", base / "s3", "seaweedfs"]
+        self.process = subprocess.Popen(list(map(str, serve)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        said = json.loads(self.process.stdout.readline())
+        self.endpoint, self.master = said["endpoint"], said["master"]
+        self.access_key, self.secret_key = said["access_key"], said["secret_key"]
+        os.environ.update(
+            AWS_ACCESS_KEY_ID=self.access_key, AWS_SECRET_ACCESS_KEY=self.secret_key,
+            AWS_ENDPOINT_URL=self.endpoint, AWS_REGION="us-east-1",
+        )
+        import boto3
+        import botocore.config
+        # What costs a client time and the server doesn't ask for is off: the best plain client counts.
+        config = botocore.config.Config(
+            s3={"addressing_style": "path", "payload_signing_enabled": False}, max_pool_connections=32,
+            request_checksum_calculation="when_required", response_checksum_validation="when_required",
+        )
+        self.s3 = boto3.client("s3", endpoint_url=self.endpoint, config=config)
+
+    def vacuum(self):
+        """Gives the space of deleted objects back."""
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{self.master}/vol/vacuum?garbageThreshold=0.01", timeout=120).close()
+
+    def upload(self, file, part_mib, parallel):
+        """Seconds of one plain multipart upload to a new bucket, which goes away with the object."""
+        from boto3.s3.transfer import TransferConfig
+        bucket = f"plain-{time.time_ns()}"
+        self.s3.create_bucket(Bucket=bucket)
+        config = TransferConfig(multipart_chunksize=part_mib << 20, max_concurrency=parallel)
+        began = time.perf_counter()
+        self.s3.upload_file(str(file), bucket, "object", Config=config)
+        seconds = time.perf_counter() - began
+        self.s3.delete_object(Bucket=bucket, Key="object")
+        self.s3.delete_bucket(Bucket=bucket)
+        return seconds
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Local:
+    """The plain folder on the file system of the extents."""
+
+    def __init__(self, base):
+        self.dir = base / "local"
+        self.dir.mkdir()
+
+    def settle(self):
+        pass
+
+    def stop(self):
+        pass
+
+
+class Fused:
+    """The release binary, its cache beside the plain folder."""
+
+    def __init__(self, base, server, options, name="fused"):
+        server.s3.create_bucket(Bucket=f"bench-{name}")
+        self.dir = base / name
+        self.dir.mkdir()
+        options = ",".join([f"cache_dir={base / name}-cache"] + options)
+        call(FUSED, "mount", f"s3://bench-{name}", self.dir, "-o", options)
+        self.status = json.loads(call(FUSED, "status", "--json", self.dir))
+        self.rss_kib_max = 0
+        self.sampling = threading.Event()
+        threading.Thread(target=self.sample, daemon=True).start()
+
+    def sample(self):
+        """VmHWM is the kernel's own maximum; asked again and again, in case the daemon ends."""
+        while not self.sampling.wait(0.5):
+            with contextlib.suppress(OSError, StopIteration):
+                lines = open(f"/proc/{self.status['pid']}/status").read().splitlines()
+                peak = next(line for line in lines if line.startswith("VmHWM"))
+                self.rss_kib_max = max(self.rss_kib_max, int(peak.split()[1]))
+
+    def settle(self):
+        call(FUSED, "sync", self.dir)
+
+    def stop(self):
+        self.sampling.set()
+        subprocess.run([FUSED, "umount", self.dir], check=False)
+
+
+class JuiceFs:
+    """JuiceFS with --writeback on the same server, Redis for its metadata."""
+
+    def __init__(self, base, server):
+        server.s3.create_bucket(Bucket="bench-juicefs")
+        self.dir, self.cache = base / "juicefs", base / "juicefs-cache"
+        self.dir.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        redis = ["redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", base, "--daemonize", "no"]
+        self.redis = subprocess.Popen(list(map(str, redis)), stdout=subprocess.DEVNULL)
+        wait_until("redis answers", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 30)
+        meta = f"redis://127.0.0.1:{port}/1"
+        self.program = pathlib.Path(sys.executable).parent / "juicefs"
+        call(
+            self.program, "format", "--storage", "s3", "--bucket", f"{server.endpoint}/bench-juicefs",
+            "--access-key", server.access_key, "--secret-key", server.secret_key, "--trash-days", "0", meta, "bench",
+        )
+        call(
+            self.program, "mount", "-d", "--writeback", "--no-usage-report", "--metrics", "127.0.0.1:0", "--cache-dir", self.cache,
+            "--log", base / "juicefs.log", meta, self.dir,
+        )
+
+    def settle(self):
+        """Until every staged block is in the store."""
+        staged = lambda: any(files for top in self.cache.glob("*/rawstaging") for _, _, files in os.walk(top))
+        wait_until("JuiceFS has uploaded what it staged", lambda: not staged())
+
+    def stop(self):
+        subprocess.run([self.program, "umount", "--force", self.dir], check=False, capture_output=True)
+        self.redis.terminate()
+        self.redis.wait()

@@ -1,0 +1,129 @@
+"""The works, and the order in which the targets do them."""
+
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+from common import FUSED, TARGETS, call, work
+from small import SmallFiles
+from targets import Fused, JuiceFs, Local, Server
+
+# What plain uploads are tried with: (MiB a part, parallel requests).
+UPLOADS = [(8, 10), (16, 4), (16, 16), (32, 8), (64, 4)]
+WORKS = ("write", "fsync", "read", "names", "small", "random", "flush")
+
+
+def drop_caches():
+    os.sync()
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+class Bench:
+    def __init__(self, options, base):
+        self.options, self.base = options, base
+        self.bytes, self.files = options.mib << 20, options.files
+        self.results = {}
+        self.server = Server(base)
+        self.targets = {
+            "local": Local(base),
+            "fused": Fused(base, self.server, options.o),
+            "juicefs": JuiceFs(base, self.server),
+        }
+        self.small = SmallFiles(self)
+
+    def stop(self):
+        self.small.stop()
+        for target in self.targets.values():
+            target.stop()
+        self.server.stop()
+
+    def record(self, name, target, value):
+        self.results.setdefault(name, {}).setdefault(target, []).append(value)
+
+    def quiet(self):
+        for target in self.targets.values():
+            target.settle()
+        os.sync()
+
+    def in_turn(self, number):
+        turn = number % len(TARGETS)
+        for name in TARGETS[turn:] + TARGETS[:turn]:
+            self.quiet()
+            yield name, self.targets[name].dir
+
+    def writes(self, number, name, *fsync):
+        for target, directory in self.in_turn(number):
+            file = directory / "written"
+            self.record(name, target, self.bytes / 1e9 / work("write", file, self.bytes, *fsync))
+            file.unlink()
+
+    def reads(self, number):
+        for target, directory in self.in_turn(number):
+            file = directory / "resident"
+            if not file.exists():
+                work("write", file, self.bytes)
+                self.quiet()
+            # Once unmeasured: what is cached below the mount is cached now.
+            work("read", file)
+            self.record("read, FUSE cache dropped", target, self.bytes / 1e9 / self.read_through(target, file))
+            drop_caches()
+            self.record("read, all caches dropped", target, self.bytes / 1e9 / work("read", file))
+
+    def read_through(self, target, file):
+        """Below the mount the local file system's cache stays; the local folder keeps its own, too."""
+        if target != "local":
+            return work("read", file)
+        with open(file, "rb", buffering=0) as warm:
+            while warm.read(1 << 20):
+                pass
+        return work("read-cached", file)
+
+    def names(self, number):
+        for target, directory in self.in_turn(number):
+            directory = directory / f"names-{number}"
+            directory.mkdir()
+            for name in ("create", "stat", "rename", "unlink"):
+                self.record(name, target, self.files / 1e3 / work(name, directory, self.files))
+            directory.rmdir()
+
+    def flushes(self, number):
+        source = self.base / "source"
+        if not source.exists():
+            with open(source, "wb") as out:
+                for _ in range(self.options.mib):
+                    out.write(os.urandom(1 << 20))
+        fused = self.targets["fused"]
+        order = [None, *UPLOADS] if number % 2 else [*UPLOADS, None]
+        for upload in order:
+            self.quiet()
+            if upload:
+                seconds = self.server.upload(source, *upload)
+                self.record("flush", f"plain {upload[1]} x {upload[0]} MiB", self.bytes / 1e9 / seconds)
+                continue
+            file = fused.dir / "flushed"
+            work("copy", source, file)
+            began = time.perf_counter()
+            call(FUSED, "sync", file)
+            self.record("flush", "fused", self.bytes / 1e9 / (time.perf_counter() - began))
+            file.unlink()
+
+    def run(self):
+        wanted = self.options.only.split(",") if self.options.only else WORKS
+        works = {
+            "write": lambda n: self.writes(n, "write"),
+            "fsync": lambda n: self.writes(n, "write+fsync", "fsync"),
+            "read": self.reads, "names": self.names, "flush": self.flushes,
+            "small": self.small.run, "random": self.small.random,
+        }
+        for number in range(self.options.rounds):
+            for name in wanted:
+                print(f"round {number + 1} of {self.options.rounds}: {name}", file=sys.stderr, flush=True)
+                works[name](number)
+            self.quiet()
+            self.server.vacuum()
+        for values in self.results.values():
+            plain = {name: rates for name, rates in values.items() if name.startswith("plain ")}
+            if plain:
+                values["plain upload"] = max(plain.values(), key=statistics.median)
