@@ -72,7 +72,14 @@ fn system_time(time: Timestamp) -> SystemTime {
 
 pub fn timestamp(time: TimeOrNow) -> Timestamp {
     match time {
-        TimeOrNow::SpecificTime(time) => Timestamp::from(time),
+        TimeOrNow::SpecificTime(time) => match time.duration_since(UNIX_EPOCH) {
+            Ok(_) => Timestamp::from(time),
+            // fuser 0.18 takes the nanoseconds of a time before 1970 away where they have to be added.
+            Err(before) => Timestamp {
+                secs: -before.duration().as_secs().cast_signed(),
+                nanos: before.duration().subsec_nanos(),
+            },
+        },
         TimeOrNow::Now => Timestamp::now(),
     }
 }
