@@ -51,7 +51,9 @@ impl Vfs {
             mtime: set.mtime,
             ..SetAttr::default()
         };
-        if set.mode.is_some()
+        // Without anything to change it is a chown(-1, -1), which still moves ctime.
+        if set.size.is_none()
+            || set.mode.is_some()
             || set.uid.is_some()
             || set.gid.is_some()
             || set.atime.is_some()
