@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::{Mount, MountOptions, scratch};
+use harness::{Mount, MountOptions, scratch, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
@@ -20,6 +20,8 @@ use crate::worker::{Answer, Request, Worker};
 
 /// Longer than a tick of any file system's clock, see `compare`.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Until a mounted daemon takes commands.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder of the local file system, seen as one that is mounted as the mount is.
 struct Plain {
@@ -63,6 +65,16 @@ enum Left {
         options: Box<MountOptions>,
         mount: Option<Mount>,
     },
+}
+
+/// Mounts, and waits for the daemon to take commands: the kernel lists the mount a moment earlier.
+fn usable(options: MountOptions) -> Mount {
+    let mount = options.start();
+    wait_until("the daemon takes commands", PATIENCE, || {
+        let status = harness::fused(["status".as_ref(), mount.path().as_os_str()]).status;
+        status.is_some_and(|status| status.success())
+    });
+    mount
 }
 
 /// What was different.
@@ -238,7 +250,7 @@ impl World {
                         Event::Crash => old.crash(),
                         _ => old.unmount(),
                     };
-                    *mount = Some(options.start());
+                    *mount = Some(usable(options));
                 }
                 self.begin()?;
                 self.compare_trees("after it was mounted again")?;
@@ -307,7 +319,7 @@ impl World {
             if let Some(old) = mount.take() {
                 drop(old.crash());
             }
-            *mount = Some(options.clone().start());
+            *mount = Some(usable(*options.clone()));
         }
         self.workers = (0..PROCESSES).map(|_| Worker::start()).collect();
     }
