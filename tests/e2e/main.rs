@@ -11,6 +11,7 @@
     reason = "tests fail by panicking, also in the functions that they share"
 )]
 
+mod access;
 mod cache_directories;
 mod checkpoints;
 mod commands;

@@ -16,7 +16,7 @@ use fuser::{
 use journal::{Kind, NewInode, RenameMode, XattrMode};
 use nix::libc;
 
-use super::convert::{file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
+use super::convert::{caller, file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
 use super::opening::{self, GENERATION, Opener};
 use super::{Front, errno, kernel};
 use crate::vfs::{Result, SetAttributes};
@@ -71,10 +71,11 @@ impl Front {
 }
 
 /// A new inode of `kind` for the caller of `request`.
-fn new_inode(request: &Request, kind: Kind, mode: u32, rdev: u32) -> NewInode {
+fn new_inode(request: &Request, kind: Kind, (mode, umask): (u32, u32), rdev: u32) -> NewInode {
     NewInode {
         kind,
         mode: mode & 0o7777,
+        umask,
         uid: request.uid(),
         gid: request.gid(),
         rdev,
@@ -172,7 +173,7 @@ impl Filesystem for Front {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
@@ -181,7 +182,7 @@ impl Filesystem for Front {
         };
         let vfs = self.vfs.clone();
         let name = name.as_bytes().to_vec();
-        let new = new_inode(request, kind, mode, rdev);
+        let new = new_inode(request, kind, (mode, umask), rdev);
         self.entry("mknod", reply, async move {
             vfs.make(ino(parent), &name, new).await
         });
@@ -193,12 +194,12 @@ impl Filesystem for Front {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let vfs = self.vfs.clone();
         let name = name.as_bytes().to_vec();
-        let new = new_inode(request, Kind::Directory, mode, 0);
+        let new = new_inode(request, Kind::Directory, (mode, umask), 0);
         self.entry("mkdir", reply, async move {
             vfs.make(ino(parent), &name, new).await
         });
@@ -232,7 +233,7 @@ impl Filesystem for Front {
         let name = name.as_bytes().to_vec();
         let new = NewInode {
             target: Some(target.as_os_str().as_bytes().to_vec()),
-            ..new_inode(request, Kind::Symlink, 0o777, 0)
+            ..new_inode(request, Kind::Symlink, (0o777, 0), 0)
         };
         self.entry("symlink", reply, async move {
             vfs.make(ino(parent), &name, new).await
@@ -278,9 +279,10 @@ impl Filesystem for Front {
         });
     }
 
-    fn open(&self, _request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let request = open_request(flags);
-        self.serve(opening::open(self.opener(), ino(number), request, reply));
+    fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (caller, request) = (caller(request), open_request(flags));
+        let opened = opening::open(self.opener(), ino(number), request, caller, reply);
+        self.serve(opened);
     }
 
     fn create(
@@ -289,11 +291,11 @@ impl Filesystem for Front {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let new = new_inode(request, Kind::File, mode, 0);
+        let new = new_inode(request, Kind::File, (mode, umask), 0);
         self.serve(opening::create(
             self.opener(),
             ino(parent),
@@ -513,7 +515,7 @@ impl Filesystem for Front {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -529,8 +531,10 @@ impl Filesystem for Front {
         };
         let vfs = self.vfs.clone();
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        let caller = caller(request);
         self.empty("setxattr", reply, async move {
-            vfs.set_xattr(ino(number), &name, &value, mode).await
+            vfs.set_xattr(ino(number), &name, &value, mode, caller)
+                .await
         });
     }
 
@@ -554,13 +558,14 @@ impl Filesystem for Front {
         });
     }
 
-    fn listxattr(&self, _request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         self.serve(async move {
             answer!(
                 "listxattr",
                 reply,
-                vfs.list_xattr(ino(number)).await,
+                vfs.list_xattr(ino(number), caller).await,
                 |names| {
                     let mut list = Vec::new();
                     for name in names {
@@ -573,11 +578,12 @@ impl Filesystem for Front {
         });
     }
 
-    fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         let name = name.as_bytes().to_vec();
         self.empty("removexattr", reply, async move {
-            vfs.remove_xattr(ino(number), &name).await
+            vfs.remove_xattr(ino(number), &name, caller).await
         });
     }
 

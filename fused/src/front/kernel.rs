@@ -53,8 +53,12 @@ pub fn negotiate(config: &mut KernelConfig, passthrough: Option<&PassthroughStat
         InitFlags::FUSE_ASYNC_DIO,
         InitFlags::FUSE_ATOMIC_O_TRUNC,
         InitFlags::FUSE_CACHE_SYMLINKS,
+        // With access control lists, whether the umask applies depends on the directory.
+        InitFlags::FUSE_DONT_MASK,
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_PARALLEL_DIROPS,
+        // The kernel keeps to the access control lists that it reads as attributes.
+        InitFlags::FUSE_POSIX_ACL,
         InitFlags::FUSE_READDIRPLUS_AUTO,
     ];
     for flag in wanted {

@@ -1,8 +1,12 @@
 //! stat, chmod, chown, utimens.
+//!
+//! The kernel clears set-user-ID and set-group-ID bits by itself where writing, truncating or chown(2)
+//! must, by a chmod of its own before or with the change; but for O_TRUNC, see
+//! [`Vfs::truncated_by_open`].
 
-use journal::{Ino, Inode, SetAttr, Timestamp};
+use journal::{Ino, Inode, Kind, SetAttr, Timestamp};
 
-use super::{Attributes, Result, Vfs, now};
+use super::{Attributes, Caller, Result, Vfs, now};
 
 /// The changes that one setattr asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +73,27 @@ impl Vfs {
             self.flusher().wake();
         }
         self.attributes(ino).await
+    }
+
+    /// Clears the set-user-ID and set-group-ID bits of a file that was opened with O_TRUNC. The kernel
+    /// leaves that to whoever truncates in the open itself. A set-group-ID bit without the group's
+    /// execute bit is another thing, and stays.
+    pub async fn truncated_by_open(&self, ino: Ino, caller: Caller) -> Result<()> {
+        let inode = self.inode(ino).await?;
+        let clears = match inode.mode {
+            mode if mode & 0o2010 == 0o2010 => 0o6000,
+            _ => 0o4000,
+        };
+        if inode.kind != Kind::File || inode.mode & clears == 0 || caller.keeps_set_id() {
+            return Ok(());
+        }
+        let change = SetAttributes {
+            mode: Some(inode.mode & !clears),
+            ..SetAttributes::default()
+        };
+        self.set_attributes(ino, change).await?;
+        self.inner.parts.invalidate.inode(ino);
+        Ok(())
     }
 
     /// What was written so far is recorded before a program sets the times by hand: the writes

@@ -11,13 +11,14 @@
 //! | `directories` | opendir, readdir |
 //! | `open_table`, `open` | open files, their mode, close |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
-//! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes |
+//! | `attributes`, `metadata`, `xattrs`, `caller` | stat, chmod and friends, extended attributes, access control lists |
 //! | `space` | statfs, the cache budget, eviction, holding writers back |
 //! | `recovery`, `reaper` | what a crash left behind; what unlink left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
 
 mod attributes;
+mod caller;
 mod data;
 mod directories;
 mod error;
@@ -42,6 +43,7 @@ use journal::{Ino, Inode, Journal, NodeId, Timestamp};
 use remote::Remote;
 
 pub use attributes::Attributes;
+pub use caller::Caller;
 pub use directories::DirectoryEntry;
 pub use error::{Error, Result};
 pub use metadata::SetAttributes;
