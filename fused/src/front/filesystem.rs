@@ -18,7 +18,7 @@ use nix::libc;
 
 use super::convert::{caller, file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
 use super::opening::{self, GENERATION, Opener};
-use super::{Front, errno, kernel};
+use super::{Front, errno, kernel, reading};
 use crate::vfs::{Result, SetAttributes};
 
 /// Answers one reply with a value or an errno.
@@ -420,7 +420,7 @@ impl Filesystem for Front {
     ) {
         let vfs = self.vfs.clone();
         self.serve(async move {
-            let entries = vfs.read_directory(handle.0, offset, false).await;
+            let entries = vfs.read_directory(handle.0, offset).await;
             answer!("readdir", reply, entries, |entries| {
                 for entry in entries {
                     let name = OsStr::from_bytes(&entry.name);
@@ -444,21 +444,10 @@ impl Filesystem for Front {
     ) {
         let vfs = self.vfs.clone();
         self.serve(async move {
-            let entries = vfs.read_directory(handle.0, offset, true).await;
-            answer!("readdirplus", reply, entries, |entries| {
-                for entry in entries {
-                    // Removed between the two reads: not an entry any more.
-                    let Some(attributes) = entry.attributes else {
-                        continue;
-                    };
-                    let name = OsStr::from_bytes(&entry.name);
-                    let attr = file_attr(&attributes);
-                    if reply.add(attr.ino, entry.offset, name, &vfs.ttl(), &attr, GENERATION) {
-                        break;
-                    }
-                }
-                reply.ok()
-            });
+            match reading::fill(&vfs, handle.0, offset, &mut reply).await {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno("readdirplus", &error)),
+            }
         });
     }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `tree` | names: lookup, create, link, unlink, rename |
 //! | `listing` | directories that the store knows and the journal has yet to learn |
-//! | `directories` | opendir, readdir |
+//! | `directories`, `directory_blocks` | opendir, readdir, places in a directory |
 //! | `open_table`, `open` | open files, their mode, close |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs`, `caller` | stat, chmod and friends, extended attributes, access control lists |
@@ -21,6 +21,7 @@ mod attributes;
 mod caller;
 mod data;
 mod directories;
+mod directory_blocks;
 mod error;
 mod fetch;
 mod fetch_state;
