@@ -12,14 +12,17 @@
 )]
 
 mod access;
+mod allocation;
 mod cache_directories;
 mod checkpoints;
 mod commands;
 mod crashes;
 mod data;
+mod directories;
 mod existing_buckets;
 mod mounting;
 mod names;
 mod namespace;
 mod outages;
+mod semantics;
 mod tools;
