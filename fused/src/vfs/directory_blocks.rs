@@ -214,7 +214,7 @@ fn hash_of(name: &[u8]) -> u64 {
 
 /// Orders the entries of a block and says where each is.
 fn placed(block: usize, mut entries: Vec<(u64, DirEntry)>) -> Vec<(u64, DirEntry)> {
-    entries.sort_unstable_by(|(one, _), (two, _)| one.cmp(two));
+    entries.sort_unstable_by_key(|(hash, _)| *hash);
     let base = (block as u64 + 1) << HASH_BITS;
     let mut next = None;
     for (hash, _) in entries.iter_mut().rev() {
