@@ -2,6 +2,7 @@
 //! attributes. A local folder is the judge: the same commands run on both, and must show the same.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use nix::errno::Errno;
 
 harness::every_way!(
     set_id_bits_go_when_others_change_the_file,
+    set_id_bits_go_with_a_write_through_an_older_descriptor,
     capabilities_of_a_program_go_when_it_changes,
 );
 
@@ -258,6 +260,55 @@ fn set_id_bits_go_when_others_change_the_file(way: &Way) {
         done
         ",
     );
+}
+
+/// Somebody has the file open for writing when it gets the bits.
+fn set_id_bits_go_with_a_write_through_an_older_descriptor(way: &Way) {
+    let Some(()) = tools() else { return };
+    as_locally(
+        &way.mount(),
+        "
+        chmod 777 .
+        for what in write look truncate; do
+            rm -f opened go; echo content > $what; chown 1001:1001 $what; chmod 777 $what
+            as_user 1002 1002 bash -c '
+                exec 3>>$0; touch opened
+                until [ -e go ]; do sleep 0.01; done
+                case $0 in write) echo more >&3;; truncate) truncate -s 1 /dev/fd/3;; esac
+                exec 3>&-' $what &
+            until [ -e opened ]; do sleep 0.01; done
+            chmod 6777 $what; stat -c 'before: %A %n' $what
+            touch go; wait
+            stat -c 'after: %A %s %n' $what
+        done
+        ",
+    );
+}
+
+/// Otherwise a small write takes six times as long.
+#[test]
+fn a_write_by_passthrough_asks_the_daemon_nothing() {
+    harness::require_mounts!();
+    let way = way();
+    let mut mount = way.mount();
+    if mount.status()["passthrough"]["on"] == false {
+        return harness::skip("no passthrough here");
+    }
+    let mut file = fs::File::create(mount.join("f")).unwrap();
+    file.write_all(b"x").unwrap();
+    let pid = mount.daemon().pid();
+    let reads = || {
+        let figures = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        let mut lines = figures.lines();
+        let reads = lines.find_map(|line| line.strip_prefix("syscr: "));
+        reads.expect("syscr").parse::<u64>().unwrap()
+    };
+    let before = reads();
+    for _ in 0..1000 {
+        file.write_all(b"x").unwrap();
+    }
+    let requests = reads() - before;
+    assert!(requests < 500, "{requests} reads of the daemon");
 }
 
 fn capabilities_of_a_program_go_when_it_changes(way: &Way) {

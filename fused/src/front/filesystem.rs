@@ -38,10 +38,13 @@ impl Front {
         reply: ReplyEntry,
         call: impl Future<Output = Result<crate::vfs::Attributes>> + Send + 'static,
     ) {
-        let ttl = self.vfs.ttl();
+        let vfs = self.vfs.clone();
         self.serve(async move {
             match call.await {
-                Ok(attributes) => reply.entry(&ttl, &file_attr(&attributes), GENERATION),
+                Ok(attributes) => {
+                    let ttl = vfs.ttl_of(&attributes);
+                    reply.entry(&ttl, &file_attr(&attributes), GENERATION);
+                }
                 Err(error) => reply.error(errno(operation, &error)),
             }
         });
@@ -115,14 +118,14 @@ impl Filesystem for Front {
                 "getattr",
                 reply,
                 vfs.attributes(ino(number)).await,
-                |attributes| { reply.attr(&vfs.ttl(), &file_attr(&attributes)) }
+                |attributes| { reply.attr(&vfs.ttl_of(&attributes), &file_attr(&attributes)) }
             );
         });
     }
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -147,10 +150,11 @@ impl Filesystem for Front {
             atime: atime.map(timestamp),
             mtime: mtime.map(timestamp),
         };
+        let caller = caller(request);
         self.serve(async move {
-            let attributes = vfs.set_attributes(ino(number), set).await;
+            let attributes = vfs.set_attributes(ino(number), set, caller).await;
             answer!("setattr", reply, attributes, |attributes| {
-                reply.attr(&vfs.ttl(), &file_attr(&attributes))
+                reply.attr(&vfs.ttl_of(&attributes), &file_attr(&attributes))
             });
         });
     }
@@ -331,29 +335,37 @@ impl Filesystem for Front {
     fn write(
         &self,
         _request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         // At most REQUEST_BYTES_MAX.
         let len = data.len() as u32;
-        match self.vfs.write_resident(handle.0, offset, data) {
+        let by_others = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let written = match by_others {
+            true => None,
+            false => self.vfs.write_resident(handle.0, offset, data),
+        };
+        match written {
             Some(written) => answer!("write", reply, written, |()| reply.written(len)),
             None => {
                 let vfs = self.vfs.clone();
                 let data = data.to_vec();
                 self.serve(async move {
-                    answer!(
-                        "write",
-                        reply,
-                        vfs.write(handle.0, offset, &data).await,
-                        |()| { reply.written(len) }
-                    );
+                    let cleared = match by_others {
+                        true => vfs.written_by_others(ino(number)).await,
+                        false => Ok(()),
+                    };
+                    let written = match cleared {
+                        Ok(()) => vfs.write(handle.0, offset, &data).await,
+                        refused => refused,
+                    };
+                    answer!("write", reply, written, |()| reply.written(len));
                 });
             }
         }
@@ -362,19 +374,22 @@ impl Filesystem for Front {
     fn flush(
         &self,
         _request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         let vfs = self.vfs.clone();
-        self.empty("close", reply, async move { vfs.flush(handle.0).await });
+        self.empty("close", reply, async move {
+            vfs.check_watched(ino(number)).await?;
+            vfs.flush(handle.0).await
+        });
     }
 
     fn release(
         &self,
         _request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -383,7 +398,12 @@ impl Filesystem for Front {
     ) {
         self.backings.detach(handle.0);
         let vfs = self.vfs.clone();
-        self.empty("release", reply, async move { vfs.release(handle.0).await });
+        self.empty("release", reply, async move {
+            let checked = vfs.check_watched(ino(number)).await;
+            vfs.release(handle.0).await?;
+            vfs.unwatch_closed(ino(number));
+            checked
+        });
     }
 
     fn fsync(
@@ -578,8 +598,8 @@ impl Filesystem for Front {
 
     fn fallocate(
         &self,
-        _request: &Request,
-        _number: INodeNo,
+        request: &Request,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
@@ -587,8 +607,10 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         self.empty("fallocate", reply, async move {
-            vfs.allocate(handle.0, mode, offset, length).await
+            vfs.allocate(handle.0, mode, offset, length).await?;
+            vfs.changed_by(ino(number), caller).await
         });
     }
 
@@ -625,11 +647,11 @@ impl Filesystem for Front {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _number_in: INodeNo,
         handle_in: FileHandle,
         offset_in: u64,
-        _number_out: INodeNo,
+        number_out: INodeNo,
         handle_out: FileHandle,
         offset_out: u64,
         len: u64,
@@ -637,11 +659,19 @@ impl Filesystem for Front {
         reply: ReplyWrite,
     ) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         // The reply has 32 bits; programs go on after a short copy.
         let len = len.min(1 << 30);
         self.serve(async move {
             let copied = vfs.copy_range((handle_in.0, offset_in), (handle_out.0, offset_out), len);
-            answer!("copy_file_range", reply, copied.await, |copied| {
+            let copied = match copied.await {
+                Ok(copied) => {
+                    let cleared = vfs.changed_by(ino(number_out), caller).await;
+                    cleared.map(|()| copied)
+                }
+                refused => refused,
+            };
+            answer!("copy_file_range", reply, copied, |copied| {
                 reply.written(copied as u32)
             });
         });

@@ -64,7 +64,7 @@ pub async fn open(
         Err(error) => return reply.error(errno("open", &error)),
     };
     if request.truncate
-        && let Err(error) = opener.vfs.truncated_by_open(ino, caller).await
+        && let Err(error) = opener.vfs.changed_by(ino, caller).await
     {
         // Truncated it is; the kernel gets no handle, so the open ends here.
         let _ = opener.vfs.release(opened.handle).await;
@@ -103,7 +103,7 @@ pub async fn create(
         Ok(created) => created,
         Err(error) => return reply.error(errno("create", &error)),
     };
-    let (ttl, attr) = (opener.vfs.ttl(), file_attr(&attributes));
+    let (ttl, attr) = (opener.vfs.ttl_of(&attributes), file_attr(&attributes));
     let flags = FopenFlags::empty();
     if opened.file.mode == Mode::Passthrough {
         let extents = opened.file.extents.clone();

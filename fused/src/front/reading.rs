@@ -21,7 +21,6 @@ pub async fn fill(
     mut offset: u64,
     reply: &mut ReplyDirectoryPlus,
 ) -> Result<()> {
-    let ttl = vfs.ttl();
     let mut is_empty = true;
     while is_empty {
         let entries = vfs.read_directory(handle, offset).await?;
@@ -35,7 +34,7 @@ pub async fn fill(
                 let Some(attributes) = attributes else {
                     continue;
                 };
-                let attr = file_attr(&attributes);
+                let (ttl, attr) = (vfs.ttl_of(&attributes), file_attr(&attributes));
                 let name = OsStr::from_bytes(&entry.name);
                 if reply.add(attr.ino, entry.offset, name, &ttl, &attr, GENERATION) {
                     return Ok(());

@@ -2,8 +2,8 @@
 //!
 //! The kernel checks permissions itself. Two questions remain with a file that has a set-user-ID or
 //! set-group-ID bit: whether the caller of setxattr may leave the set-group-ID bit in place (a member
-//! of the file's group may), and whether opening with O_TRUNC clears the bits. The kernel answers both
-//! in flags of newer requests, which fuser 0.18 does not pass on; so the caller's groups and
+//! of the file's group may), and whether truncating clears the bits (see `set_id`). The kernel answers
+//! both in flags of its requests, which fuser 0.18 does not pass on; so the caller's groups and
 //! capabilities are read from `/proc`. Whoever can't be found there has none, and the bits go.
 
 use std::fs;

@@ -1,10 +1,6 @@
 //! stat, chmod, chown, utimens.
-//!
-//! The kernel clears set-user-ID and set-group-ID bits by itself where writing, truncating or chown(2)
-//! must, by a chmod of its own before or with the change; but for O_TRUNC, see
-//! [`Vfs::truncated_by_open`].
 
-use journal::{Ino, Inode, Kind, SetAttr, Timestamp};
+use journal::{Ino, Inode, SetAttr, Timestamp};
 
 use super::{Attributes, Caller, Result, Vfs, now};
 
@@ -28,6 +24,7 @@ pub struct SetAttributes {
 impl Vfs {
     /// stat(2).
     pub async fn attributes(&self, ino: Ino) -> Result<Attributes> {
+        self.check_watched(ino).await?;
         let inode = self.inode(ino).await?;
         self.attributes_of(&inode)
     }
@@ -36,20 +33,33 @@ impl Vfs {
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
         match self.inner.opens.get(inode.ino) {
             Some(file) if file.has_writers() => {
-                Ok(Attributes::of_open(inode, &file.extents.stat()?))
+                let mut attributes = Attributes::of_open(inode, &file.extents.stat()?);
+                attributes.mode = self.present_mode(inode, &file)?;
+                Ok(attributes)
             }
             _ => Ok(Attributes::of(inode)),
         }
     }
 
     /// chmod(2), chown(2), truncate(2), utimensat(2), in one call as the kernel sends them.
-    pub async fn set_attributes(&self, ino: Ino, set: SetAttributes) -> Result<Attributes> {
+    pub async fn set_attributes(
+        &self,
+        ino: Ino,
+        set: SetAttributes,
+        caller: Caller,
+    ) -> Result<Attributes> {
         self.writable()?;
+        self.check_watched(ino).await?;
         if let Some(size) = set.size {
             self.truncate(ino, size).await?;
+            self.changed_by(ino, caller).await?;
         }
+        let changes_owner = set.uid.is_some() || set.gid.is_some();
         let change = SetAttr {
-            mode: set.mode,
+            mode: match set.mode {
+                None if changes_owner => self.mode_after_chown(ino).await?,
+                mode => mode,
+            },
             uid: set.uid,
             gid: set.gid,
             size: None,
@@ -57,12 +67,7 @@ impl Vfs {
             mtime: set.mtime,
             ..SetAttr::default()
         };
-        if set.mode.is_some()
-            || set.uid.is_some()
-            || set.gid.is_some()
-            || set.atime.is_some()
-            || set.mtime.is_some()
-        {
+        if set.mode.is_some() || changes_owner || set.atime.is_some() || set.mtime.is_some() {
             let slot = self.inner.opens.slot(ino);
             let changed = {
                 let _gate = slot.gate.lock().await;
@@ -73,27 +78,6 @@ impl Vfs {
             self.flusher().wake();
         }
         self.attributes(ino).await
-    }
-
-    /// Clears the set-user-ID and set-group-ID bits of a file that was opened with O_TRUNC. The kernel
-    /// leaves that to whoever truncates in the open itself. A set-group-ID bit without the group's
-    /// execute bit is another thing, and stays.
-    pub async fn truncated_by_open(&self, ino: Ino, caller: Caller) -> Result<()> {
-        let inode = self.inode(ino).await?;
-        let clears = match inode.mode {
-            mode if mode & 0o2010 == 0o2010 => 0o6000,
-            _ => 0o4000,
-        };
-        if inode.kind != Kind::File || inode.mode & clears == 0 || caller.keeps_set_id() {
-            return Ok(());
-        }
-        let change = SetAttributes {
-            mode: Some(inode.mode & !clears),
-            ..SetAttributes::default()
-        };
-        self.set_attributes(ino, change).await?;
-        self.inner.parts.invalidate.inode(ino);
-        Ok(())
     }
 
     /// What was written so far is recorded before a program sets the times by hand: the writes
@@ -112,6 +96,9 @@ impl Vfs {
         let inode = self.journal().set_attr(ino, change, now()).await?;
         if let (Some(file), true) = (&written, sets_mtime) {
             self.match_times(file, &inode)?;
+        }
+        if change.mode.is_some() || sets_mtime {
+            self.watch(&inode, slot.open_file().as_deref())?;
         }
         Ok(inode)
     }

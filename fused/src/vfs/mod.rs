@@ -11,7 +11,8 @@
 //! | `directories`, `directory_blocks` | opendir, readdir, places in a directory |
 //! | `open_table`, `open` | open files, their mode, close |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
-//! | `attributes`, `metadata`, `xattrs`, `caller` | stat, chmod and friends, extended attributes, access control lists |
+//! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
+//! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
 //! | `space` | statfs, the cache budget, eviction, holding writers back |
 //! | `recovery`, `reaper` | what a crash left behind; what unlink left behind |
 //!
@@ -31,6 +32,7 @@ mod open;
 mod open_table;
 mod reaper;
 mod recovery;
+mod set_id;
 mod space;
 mod tree;
 mod xattrs;
@@ -122,6 +124,7 @@ struct Inner {
     parts: Parts,
     opens: open_table::OpenTable,
     directories: directories::DirectoryTable,
+    watched: set_id::Watched,
     listings: listing::Listings,
     fetcher: fetch::Fetcher,
     reaper: reaper::Reaper,
@@ -140,6 +143,7 @@ impl Vfs {
                 parts,
                 opens: open_table::OpenTable::default(),
                 directories: directories::DirectoryTable::default(),
+                watched: set_id::Watched::default(),
                 listings: listing::Listings::default(),
                 fetcher: fetch::Fetcher::default(),
                 reaper: reaper::Reaper::default(),
@@ -170,6 +174,14 @@ impl Vfs {
     /// How long the kernel may believe names and attributes.
     pub fn ttl(&self) -> Duration {
         self.inner.config.revalidate
+    }
+
+    /// How long the kernel may believe these attributes.
+    pub fn ttl_of(&self, attributes: &Attributes) -> Duration {
+        match attributes.is_set_id() {
+            true => Duration::ZERO,
+            false => self.ttl(),
+        }
     }
 
     /// Whether the kernel is to use extent files by itself where it can.
