@@ -92,7 +92,10 @@ impl Vfs {
 
     /// closedir(3).
     pub fn close_directory(&self, handle: u64) {
-        self.inner.directories.handles.write().remove(&handle);
+        let closed = self.inner.directories.handles.write().remove(&handle);
+        if let Some(closed) = closed {
+            self.inner.reaper.closed(closed.ino);
+        }
     }
 
     /// Some entries after `offset`, none at the end. What the caller does not take is kept for
@@ -146,6 +149,13 @@ impl Vfs {
             .into_iter()
             .map(|inode| inode.map(|inode| self.attributes_of(&inode)).transpose());
         attributes.collect()
+    }
+}
+
+impl DirectoryTable {
+    /// Whether somebody has the directory open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        self.handles.read().values().any(|open| open.ino == ino)
     }
 }
 

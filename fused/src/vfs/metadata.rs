@@ -33,7 +33,9 @@ impl Vfs {
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
         match self.inner.opens.get(inode.ino) {
             Some(file) if file.has_writers() => {
-                let mut attributes = Attributes::of_open(inode, &file.look()?.stat);
+                let seen = file.look()?;
+                let changed = file.changed(&seen);
+                let mut attributes = Attributes::of_open(inode, &seen.stat, changed);
                 attributes.mode = self.present_mode(inode, &file)?;
                 Ok(attributes)
             }

@@ -7,7 +7,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::{BoxedStrategy, Union};
 
-use crate::gaps;
 use crate::operation::{
     Data, Event, Flags, Identity, Lock, LockKind, MAPS, Mode, OPEN_FLAGS, Operation as O, Over,
     PROCESSES, Place, Put, SLOTS, Space, Step, TEAM, Target, When, Xattr, data,
@@ -34,7 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Event::Crash),
     ];
     prop_oneof![
-        60 => (process, who, operation()).prop_map(|(by, who, what)| Step::Do(by, who, gaps::avoid(who, what))),
+        60 => (process, who, operation()).prop_map(|(by, who, what)| Step::Do(by, who, what)),
         3 => world.prop_map(Step::World),
     ]
 }

@@ -84,35 +84,12 @@ impl Side {
         }
     }
 
-    /// The slots that hold directories without a name.
-    pub fn removed_directories(&self) -> Vec<usize> {
-        let removed = |fd: &OwnedFd| {
-            fs::fstat(fd).is_ok_and(|stat| {
-                stat.st_nlink == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFDIR
-            })
-        };
-        let slots = self.slots.iter().enumerate();
-        let found = slots.filter(|(_, fd)| fd.as_ref().is_some_and(removed));
-        found.map(|(slot, _)| slot).collect()
-    }
-
-    /// The size of what a path leads to.
-    pub fn size(&self, path: &str) -> Option<u64> {
-        let stat = fs::statat(CWD, bytes_of(path), AtFlags::empty()).ok()?;
-        Some(stat.st_size.cast_unsigned())
-    }
-
     /// Whether a path names a directory.
     pub fn is_directory(&self, place: &Place) -> bool {
         let stat = self.base(place).ok().and_then(|base| {
             fs::statat(base, bytes_of(&place.path), AtFlags::SYMLINK_NOFOLLOW).ok()
         });
         stat.is_some_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
-    }
-
-    /// Closes what a slot holds.
-    pub fn forget(&mut self, slot: usize) {
-        self.slots[slot] = None;
     }
 
     fn attempt(&mut self, operation: &Operation) -> Result<Outcome> {

@@ -139,9 +139,8 @@ fn answer(sides: &mut Option<[Side; 2]>, request: Request) -> Result<Answer, Str
         }
         Request::Do(who, what, sabotage) => {
             let [left, right] = sides.as_mut().ok_or("no folders")?;
-            gaps::forget_removed_directories(left, right);
             right.enter().map_err(unable)?;
-            if gaps::exchanges_kinds(right, &what) || gaps::grows_by_path(right, &what) {
+            if gaps::exchanges_kinds(right, &what) {
                 return Ok(Answer::Both(Outcome::Nothing, Outcome::Nothing, None));
             }
             left.enter().map_err(unable)?;

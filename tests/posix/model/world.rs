@@ -13,7 +13,6 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
 use crate::compare::{Windows, now};
-use crate::gaps;
 use crate::operation::{Event, Identity, Operation, PROCESSES, Step};
 use crate::sabotage::Sabotage;
 use crate::worker::{Answer, Request, Worker};
@@ -233,10 +232,6 @@ impl World {
             Event::Pause => {}
             Event::Sync => self.sync()?,
             Event::Free => {
-                if !gaps::FREE_WITH_OPEN_FILES {
-                    self.forget()?;
-                    self.begin()?;
-                }
                 self.sync()?;
                 if self.can_free {
                     self.command(&["free"])?;
