@@ -17,6 +17,7 @@ use journal::{Kind, NewInode, RenameMode, XattrMode};
 use nix::libc;
 
 use super::convert::{file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
+use super::executing::FMODE_EXEC;
 use super::opening::{self, GENERATION, Opener};
 use super::{Front, errno, kernel};
 use crate::vfs::{Result, SetAttributes};
@@ -52,6 +53,7 @@ impl Front {
             vfs: self.vfs.clone(),
             backings: self.backings.clone(),
             passthrough: self.passthrough.clone(),
+            executing: self.executing.clone(),
         }
     }
 
@@ -280,7 +282,14 @@ impl Filesystem for Front {
 
     fn open(&self, _request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let request = open_request(flags);
-        self.serve(opening::open(self.opener(), ino(number), request, reply));
+        let executes = flags.0 & FMODE_EXEC != 0;
+        self.serve(opening::open(
+            self.opener(),
+            ino(number),
+            request,
+            executes,
+            reply,
+        ));
     }
 
     fn create(
@@ -380,6 +389,7 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         self.backings.detach(handle.0);
+        self.executing.forget(handle.0);
         let vfs = self.vfs.clone();
         self.empty("release", reply, async move { vfs.release(handle.0).await });
     }
