@@ -9,5 +9,9 @@
     reason = "tests fail by panicking, also in the functions that they share"
 )]
 
+mod fsx;
+mod load;
+mod meddler;
+mod pjdfstest;
 mod running_programs;
 mod times;
