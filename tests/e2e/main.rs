@@ -23,4 +23,3 @@ mod namespace;
 mod other_stores;
 mod outages;
 mod partial_files;
-mod tools;
