@@ -7,6 +7,9 @@
 //! for what is ours below it. Only the version that we knew is deleted; if somebody else replaced it since,
 //! it is theirs.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use futures::{StreamExt, stream};
 use journal::{Garbage, Ino, Inode, Kind};
 use remote::{DirMarkers, ETag, ObjectKey};
@@ -45,32 +48,50 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
             return Ok(swept);
         };
         after = Some(last.key.clone());
-        // Deepest first: a directory goes after what was in it.
-        let results: Vec<_> = stream::iter(page.into_iter().rev())
-            .map(async |row| {
-                let result = collect(core, &row).await;
-                (row, result)
-            })
-            .buffer_unordered(DELETES_PARALLEL)
-            .collect()
-            .await;
-        for (row, result) in results {
-            match result {
-                Ok(Verdict::Done) => {
-                    swept.done += 1;
-                    core.stats.step_done(&row.key);
-                }
-                Ok(Verdict::Waits) => swept.waiting += 1,
-                Err(error) => {
-                    swept.failed += 1;
-                    core.note_failure(&error);
-                    tracing::debug!(key = %row.key, %error, "could not delete; tried again later");
-                    core.stats.step_failed(&row.key, error.to_string());
-                }
-            }
+        // Level by level, the deepest first: a directory goes after what was in it.
+        let mut levels = BTreeMap::<_, Vec<Garbage>>::new();
+        for row in page {
+            levels
+                .entry(Reverse(depth(&row.key)))
+                .or_default()
+                .push(row);
+        }
+        for level in levels.into_values() {
+            sweep_level(core, level, &mut swept).await;
         }
         if !core.circuit(|circuit| circuit.is_closed()) {
             return Ok(swept);
+        }
+    }
+}
+
+/// How many directories are above what a key stands for.
+fn depth(key: &str) -> usize {
+    key.trim_end_matches('/').matches('/').count()
+}
+
+async fn sweep_level(core: &Core, rows: Vec<Garbage>, swept: &mut Swept) {
+    let results: Vec<_> = stream::iter(rows)
+        .map(async |row| {
+            let result = collect(core, &row).await;
+            (row, result)
+        })
+        .buffer_unordered(DELETES_PARALLEL)
+        .collect()
+        .await;
+    for (row, result) in results {
+        match result {
+            Ok(Verdict::Done) => {
+                swept.done += 1;
+                core.stats.step_done(&row.key);
+            }
+            Ok(Verdict::Waits) => swept.waiting += 1,
+            Err(error) => {
+                swept.failed += 1;
+                core.note_failure(&error);
+                tracing::debug!(key = %row.key, %error, "could not delete; tried again later");
+                core.stats.step_failed(&row.key, error.to_string());
+            }
         }
     }
 }

@@ -97,3 +97,11 @@ need_hdfs() {
     rm -rf "$work"
     [ -e $home/complete ]
 }
+
+# need_cargo_tool NAME VERSION: a program from crates.io that tests run; in target/tools/bin.
+need_cargo_tool() {
+    local name=$1 version=$2
+    cargo install --list --root target/tools | grep -qx "$name v$version:" && return
+    echo "installing $name $version"
+    cargo install -q --locked --root target/tools "$name" --version "$version"
+}

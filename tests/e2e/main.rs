@@ -27,4 +27,3 @@ mod other_stores;
 mod outages;
 mod partial_files;
 mod semantics;
-mod tools;

@@ -17,6 +17,7 @@ use journal::{Kind, NewInode, RenameMode, XattrMode};
 use nix::libc;
 
 use super::convert::{caller, file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
+use super::executing::FMODE_EXEC;
 use super::opening::{self, GENERATION, Opener};
 use super::{Front, errno, kernel, reading};
 use crate::vfs::{Result, SetAttributes};
@@ -55,6 +56,7 @@ impl Front {
             vfs: self.vfs.clone(),
             backings: self.backings.clone(),
             passthrough: self.passthrough.clone(),
+            executing: self.executing.clone(),
         }
     }
 
@@ -284,8 +286,9 @@ impl Filesystem for Front {
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let executes = flags.0 & FMODE_EXEC != 0;
         let (caller, request) = (caller(request), open_request(flags));
-        let opened = opening::open(self.opener(), ino(number), request, caller, reply);
+        let opened = opening::open(self.opener(), ino(number), request, caller, executes, reply);
         self.serve(opened);
     }
 
@@ -397,6 +400,7 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         self.backings.detach(handle.0);
+        self.executing.forget(handle.0);
         let vfs = self.vfs.clone();
         self.empty("release", reply, async move {
             let checked = vfs.check_watched(ino(number)).await;

@@ -9,6 +9,7 @@
 
 mod backing;
 mod convert;
+mod executing;
 mod filesystem;
 mod invalidate;
 mod kernel;
@@ -31,6 +32,7 @@ pub struct Front {
     vfs: Vfs,
     runtime: Handle,
     backings: Arc<backing::Backings>,
+    executing: Arc<executing::Executing>,
     passthrough: Arc<kernel::PassthroughState>,
 }
 
@@ -41,6 +43,7 @@ impl Front {
             vfs,
             runtime,
             backings: Arc::default(),
+            executing: Arc::default(),
             passthrough,
         }
     }

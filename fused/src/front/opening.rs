@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use fuser::{FileHandle, FopenFlags, Generation, ReplyCreate, ReplyOpen};
+use fuser::{Errno, FileHandle, FopenFlags, Generation, ReplyCreate, ReplyOpen};
 use journal::{Ino, NewInode};
 
 use super::backing::Backings;
 use super::convert::file_attr;
+use super::executing::Executing;
 use super::{errno, kernel};
 use crate::vfs::{Caller, Mode, OpenRequest, Opened, Result, Vfs};
 
@@ -19,6 +20,7 @@ pub struct Opener {
     pub vfs: Vfs,
     pub backings: Arc<Backings>,
     pub passthrough: Arc<kernel::PassthroughState>,
+    pub executing: Arc<Executing>,
 }
 
 impl Opener {
@@ -51,14 +53,23 @@ fn open_flags(request: OpenRequest) -> FopenFlags {
     }
 }
 
-/// Answers OPEN.
+/// Answers OPEN; `executes` says that it is for running the file.
 pub async fn open(
     opener: Opener,
     ino: Ino,
     request: OpenRequest,
     caller: Caller,
+    executes: bool,
     reply: ReplyOpen,
 ) {
+    if request.truncate && !request.writes && opener.executing.runs(ino) {
+        return reply.error(Errno::ETXTBSY);
+    }
+    let note = |opened: &Opened| {
+        if executes {
+            opener.executing.note(opened.handle, ino);
+        }
+    };
     let mut opened = match opener.vfs.open(ino, request).await {
         Ok(opened) => opened,
         Err(error) => return reply.error(errno("open", &error)),
@@ -77,6 +88,7 @@ pub async fn open(
             .attach(ino, opened.handle, || reply.open_backing(&*extents));
         match attached {
             Ok(backing) => {
+                note(&opened);
                 let handle = FileHandle(opened.handle);
                 return reply.opened_passthrough(handle, open_flags(request), &backing);
             }
@@ -86,6 +98,7 @@ pub async fn open(
             },
         }
     }
+    note(&opened);
     reply.opened(FileHandle(opened.handle), open_flags(request));
 }
 

@@ -51,8 +51,13 @@ impl Program {
     }
 
     /// Runs it to its end, within minutes.
-    pub fn run(mut self) -> Finished {
-        run(&mut self.0, PROGRAM_LIMIT)
+    pub fn run(self) -> Finished {
+        self.run_within(PROGRAM_LIMIT)
+    }
+
+    /// Runs it to its end, at most for `limit`.
+    pub fn run_within(mut self, limit: Duration) -> Finished {
+        run(&mut self.0, limit)
     }
 
     /// The command itself, to be started in the background.
@@ -118,11 +123,13 @@ fn has_torch(interpreter: &Path) -> bool {
         .any(|version| version.path().join("site-packages/torch").is_dir())
 }
 
-/// A tool from PATH; None, counted as a skip, where it is not installed.
+/// A tool that `scripts/test` has built, or one from PATH; None, counted as a skip, where it is not installed.
 pub fn tool(name: &str) -> Option<Program> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|directory| directory.join(name).exists()) {
-        return Some(Program(Command::new(name)));
+    let built = project().join("target/tools/bin");
+    let mut places = std::iter::once(built).chain(std::env::split_paths(&path));
+    if let Some(place) = places.find(|place| place.join(name).exists()) {
+        return Some(Program(Command::new(place.join(name))));
     }
     skip(&format!("{name} is not installed"));
     None

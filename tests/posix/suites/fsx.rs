@@ -1,0 +1,154 @@
+//! fsx: one file, changed and read at random in every way there is, compared with a copy in memory.
+//!
+//! All its operations are on. Meanwhile a [`Meddler`] uploads the file and evicts it, and at the end the
+//! object, and the file fetched back from it, must be what fsx left.
+//!
+//! A file of fsx's own size (256 KiB) is a single block to us, so every second one is larger and has several,
+//! some of them here and some only in the store. fsx calls msync after each change through a mapping; a
+//! third of the time goes there, also on a local disk. Without it the kernel alone has to keep mapping and
+//! file together, which is the harder case: only the long form does it both ways.
+
+use std::fs;
+use std::time::Duration;
+
+use harness::{Way, same_bytes, scratch, tool};
+
+use crate::meddler::{Meddler, free};
+
+harness::every_way!(a_file_holds_what_was_written);
+
+/// Files end at no boundary of anything.
+const ODD: u32 = 4321;
+
+const WEIGHTS: &str = "
+    [weights]
+    close_open = 1
+    read = 10
+    write = 10
+    mapread = 10
+    mapwrite = 10
+    truncate = 10
+    invalidate = 1
+    fsync = 1
+    fdatasync = 1
+    posix_fallocate = 5
+    punch_hole = 5
+    sendfile = 5
+    copy_file_range = 5
+    posix_fadvise = 1
+";
+
+/// The four ways take a seed each.
+fn a_file_holds_what_was_written(way: &Way) {
+    let folder = way.store.url().starts_with("file:");
+    let (seed, size) = match (folder, way.passthrough) {
+        (true, "passthrough=auto") => (1, Size::Own),
+        (true, _) => (2, Size::Blocks),
+        (false, "passthrough=auto") => (3, Size::Blocks),
+        (false, _) => (4, Size::Own),
+    };
+    exercise(way, seed, 30_000, &settings(size, Msync::Never));
+}
+
+mod long {
+    use super::{Msync, Size, Way, exercise, settings};
+
+    const SEEDS: std::ops::Range<u64> = 100..110;
+    const OPERATIONS: u32 = 300_000;
+
+    /// Ten seeds, spread over the ways.
+    fn every_fourth_seed(first: usize, way: impl Fn() -> Way) {
+        harness::require_mounts!();
+        for seed in SEEDS.skip(first).step_by(4) {
+            let size = if seed % 8 < 4 { Size::Own } else { Size::Large };
+            let msync = if seed % 3 == 0 {
+                Msync::AfterChanges
+            } else {
+                Msync::Never
+            };
+            exercise(&way(), seed, OPERATIONS, &settings(size, msync));
+        }
+    }
+
+    #[test]
+    #[ignore = "takes many minutes"]
+    fn in_a_folder_by_passthrough() {
+        every_fourth_seed(0, || Way::folder("passthrough=auto"));
+    }
+
+    #[test]
+    #[ignore = "takes many minutes"]
+    fn in_a_folder_through_the_daemon() {
+        every_fourth_seed(1, || Way::folder("passthrough=off"));
+    }
+
+    #[test]
+    #[ignore = "takes many minutes"]
+    fn in_a_bucket_by_passthrough() {
+        every_fourth_seed(2, || Way::bucket("passthrough=auto"));
+    }
+
+    #[test]
+    #[ignore = "takes many minutes"]
+    fn in_a_bucket_through_the_daemon() {
+        every_fourth_seed(3, || Way::bucket("passthrough=off"));
+    }
+}
+
+/// How long the file gets.
+#[derive(Debug, Clone, Copy)]
+enum Size {
+    /// 256 KiB.
+    Own,
+    /// Two blocks.
+    Blocks,
+    /// Four blocks, and operations of up to 1 MiB.
+    Large,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Msync {
+    AfterChanges,
+    Never,
+}
+
+fn exercise(way: &Way, seed: u64, operations: u32, settings: &str) {
+    let Some(fsx) = tool("fsx") else { return };
+    let limit = Duration::from_secs(60) + Duration::from_millis(10) * operations;
+    let home = scratch();
+    let config = home.path().join("fsx.toml");
+    fs::write(&config, settings).unwrap();
+    let mount = way.mount();
+    let file = mount.join("exercised");
+    let meddler = Meddler::start(mount.path());
+    let finished = fsx
+        .arg("-f")
+        .arg(&config)
+        .args(["-N", &operations.to_string(), "-S", &seed.to_string()])
+        .arg("-P")
+        .arg(home.path())
+        .arg(&file)
+        .env("RUST_LOG", "error")
+        .run_within(limit);
+    let meddled = meddler.stop();
+    let ended_well = finished.status.is_some_and(|status| status.success());
+    assert!(ended_well, "seed {seed}, {meddled:?}: {finished}");
+    assert!(meddled.synced > 0 && meddled.freed > 0, "{meddled:?}");
+
+    mount.sync();
+    let object = way.store.fetch("exercised").expect("the object");
+    same_bytes(object.path(), &file);
+    free(mount.path());
+    same_bytes(object.path(), &file);
+}
+
+fn settings(size: Size, msync: Msync) -> String {
+    let no_msync = msync == Msync::Never;
+    let size = match size {
+        Size::Own => String::new(),
+        Size::Blocks => format!("flen = {}", (8 << 20) + ODD),
+        Size::Large => format!("flen = {}\n[opsize]\nmax = {}", (24 << 20) + ODD, 1 << 20),
+    };
+    // What stands before the first table belongs to none.
+    format!("nomsyncafterwrite = {no_msync}\n{size}\n{WEIGHTS}")
+}
