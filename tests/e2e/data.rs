@@ -1,7 +1,7 @@
 //! Bytes: what a program writes is the object, and what the object holds is what a program reads.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use harness::{Mount, Random, Way, digest_of, same_bytes};
 
@@ -16,6 +16,7 @@ harness::every_way!(
     shrinking_and_growing_leaves_zeros_and_not_old_bytes,
     an_empty_file_is_an_empty_object,
     a_sparse_file_reads_as_zeros_everywhere,
+    a_closed_sparse_file_takes_the_space_of_its_data,
     permissions_owner_and_time_survive_a_lost_journal,
 );
 
@@ -50,6 +51,18 @@ fn overwriting_a_file_replaces_the_object(way: &Way) {
         written
     );
     assert_eq!(digest_of(&mount.join("f")), written);
+}
+
+fn a_closed_sparse_file_takes_the_space_of_its_data(way: &Way) {
+    let mount = way.mount();
+    let file = File::create(mount.join("f")).unwrap();
+    file.write_all_at(&[1; MIB], 50 * MIB as u64).unwrap();
+    drop(file);
+    let taken = fs::metadata(mount.join("f")).unwrap().blocks() * 512;
+    assert!(
+        (MIB as u64..2 * MIB as u64).contains(&taken),
+        "{taken} bytes"
+    );
 }
 
 /// The file with the seed `seed`, in the store and in no cache.

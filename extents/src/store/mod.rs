@@ -292,6 +292,15 @@ impl ExtentStore {
         Ok(())
     }
 
+    /// The space that an extent file takes, in bytes; 0 if there is none.
+    pub fn allocated_bytes(&self, id: ExtentId) -> Result<u64> {
+        match std::fs::metadata(id.path(&self.inner.dir)) {
+            Ok(metadata) => Ok(metadata.blocks() * STAT_BLOCK_BYTES),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::io("stat", id, error)),
+        }
+    }
+
     /// All extent files there are, in no order, while they come and go.
     pub fn list(&self) -> impl Iterator<Item = Result<ExtentId>> + Send + use<> {
         let dir = self.inner.dir.clone();

@@ -1,8 +1,11 @@
 //! stat, chmod, chown, utimens.
 
-use journal::{Ino, Inode, SetAttr, Timestamp};
+use journal::{Ino, Inode, Kind, SetAttr, Timestamp};
 
 use super::{Attributes, Caller, Result, Vfs, now};
+
+/// Files up to this size are shown as having no holes: asking costs more than it tells.
+const DENSE_BYTES_MAX: u64 = 128 << 10;
 
 /// The changes that one setattr asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,8 +42,18 @@ impl Vfs {
                 attributes.mode = self.present_mode(inode, &file)?;
                 Ok(attributes)
             }
-            _ => Ok(Attributes::of(inode)),
+            _ => self.attributes_of_closed(inode),
         }
+    }
+
+    fn attributes_of_closed(&self, inode: &Inode) -> Result<Attributes> {
+        let mut attributes = Attributes::of(inode);
+        // What is in the store counts as data; of what is only here, the extent file knows the holes.
+        if inode.kind == Kind::File && inode.size > DENSE_BYTES_MAX && inode.content.valid == 0 {
+            let local = self.extents().allocated_bytes(super::extent_id(inode))?;
+            attributes.blocks = local.div_ceil(512);
+        }
+        Ok(attributes)
     }
 
     /// chmod(2), chown(2), truncate(2), utimensat(2), in one call as the kernel sends them.
