@@ -16,10 +16,27 @@ const FETCH_BYTES: u64 = 8 << 20;
 
 /// Fetches what is missing, and forgets the origin.
 pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
-    let inode = &wanted.inode;
-    if inode.content.origin.is_none() {
-        return Ok(());
+    if wanted.inode.content.origin.is_some() {
+        localize(core, wanted).await?;
+        let ino = wanted.inode.ino;
+        core.journal().detach(ino, Timestamp::now()).await?;
     }
+    Ok(())
+}
+
+/// As [`detach`], and the object is to be deleted.
+pub(crate) async fn withdraw(core: &Core, wanted: &Wanted) -> Result<(), Error> {
+    if wanted.inode.content.origin.is_some() {
+        localize(core, wanted).await?;
+        let ino = wanted.inode.ino;
+        core.journal().withdraw(ino, Timestamp::now()).await?;
+    }
+    Ok(())
+}
+
+/// Makes every byte local and durable.
+async fn localize(core: &Core, wanted: &Wanted) -> Result<(), Error> {
+    let inode = &wanted.inode;
     let id = ExtentId {
         ino: inode.ino.0,
         generation: inode.content.generation,
@@ -41,7 +58,5 @@ pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
             at = until;
         }
     }
-    extent.sync_data().await?;
-    core.journal().detach(inode.ino, Timestamp::now()).await?;
-    Ok(())
+    Ok(extent.sync_data().await?)
 }

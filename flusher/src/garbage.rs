@@ -2,7 +2,7 @@
 //!
 //! A key becomes garbage when its file is deleted, or when its object was copied to another key. A sweep
 //! takes the rows in pages, several keys at a time. Under the lock of the key it looks again whether the key
-//! is still garbage and claimed by nobody. If an unsynced file has that path by now the key is left alone:
+//! is still garbage and claimed by nobody; and what made it garbage is durable. If an unsynced file has that path by now the key is left alone:
 //! its upload replaces the object, and readers of the bucket never see it missing. A directory's key waits
 //! for what is ours below it. Only the version that we knew is deleted; if somebody else replaced it since,
 //! it is theirs.
@@ -48,6 +48,8 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
             return Ok(swept);
         };
         after = Some(last.key.clone());
+        // A power cut must not bring back an inode whose object is gone.
+        core.journal().sync().await?;
         // Level by level, the deepest first: a directory goes after what was in it.
         let mut levels = BTreeMap::<_, Vec<Garbage>>::new();
         for row in page {

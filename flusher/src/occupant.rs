@@ -13,7 +13,7 @@
 use journal::{Ino, Wanted};
 
 use crate::core::Core;
-use crate::detach::detach;
+use crate::detach::{detach, withdraw};
 use crate::error::Error;
 use crate::step::wanted_key;
 
@@ -34,6 +34,9 @@ pub(crate) enum Room {
 /// Finds out whether `wanted` may take `key`, and breaks circles.
 pub(crate) async fn make_room(core: &Core, wanted: &Wanted, key: &str) -> Result<Room, Error> {
     let ino = wanted.inode.ino;
+    if let Some(directory) = directory_in_the_way(core, key).await? {
+        return behind_directory(core, wanted, &directory).await;
+    }
     let Some(owner) = owner_of(core, key).await? else {
         return Ok(Room::Free);
     };
@@ -73,6 +76,31 @@ pub(crate) async fn make_room(core: &Core, wanted: &Wanted, key: &str) -> Result
         at = next;
     }
     Ok(Room::Behind(first))
+}
+
+/// The directory that was at the file's key and is to be elsewhere: where the store is a tree, what is in
+/// it has to move before there can be a file.
+async fn directory_in_the_way(core: &Core, key: &str) -> Result<Option<Wanted>, Error> {
+    let key = format!("{key}/");
+    let directory = owner_of(core, &key).await?;
+    Ok(directory
+        .filter(|directory| wanted_key(directory).is_some_and(|wanted| wanted.as_str() != key)))
+}
+
+/// A directory can't move to, or below, the place where the file still is, and the file can't wait for
+/// it then: its object goes.
+async fn behind_directory(core: &Core, wanted: &Wanted, directory: &Wanted) -> Result<Room, Error> {
+    let origin = wanted.inode.content.origin.as_ref();
+    let at = origin.map(|origin| format!("{}/", origin.key));
+    let is_circle = at
+        .zip(wanted_key(directory))
+        .is_some_and(|(at, to)| to.as_str().starts_with(&at));
+    if is_circle {
+        tracing::debug!(ino = %wanted.inode.ino, "exchanged with a directory: the file leaves the store first");
+        withdraw(core, wanted).await?;
+        return Ok(Room::Detached);
+    }
+    Ok(Room::Behind(directory.inode.ino))
 }
 
 /// The inode whose object is at `key`, if its origin says so too.

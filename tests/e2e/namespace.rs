@@ -10,6 +10,7 @@ harness::every_way!(
     a_rename_before_the_flush_leaves_nothing_at_the_temporary_name,
     a_rename_after_the_flush_moves_the_object,
     a_renamed_directory_takes_its_objects_along,
+    a_file_and_a_directory_exchange_their_places,
     a_rename_over_a_file_replaces_its_object,
     a_deleted_file_is_deleted_in_the_store,
     a_file_deleted_before_it_arrived_never_arrives,
@@ -58,6 +59,26 @@ fn a_renamed_directory_takes_its_objects_along(way: &Way) {
     assert_eq!(files, ["z/b/two", "z/one", "z/three"]);
     assert_eq!(way.store.get("z/b/two").as_deref(), Some(&b"2"[..]));
     assert!(!way.store.has("a"));
+}
+
+fn a_file_and_a_directory_exchange_their_places(way: &Way) {
+    let mount = way.mount();
+    fs::create_dir_all(mount.join("d/deep")).unwrap();
+    fs::write(mount.join("d/deep/in"), "inside").unwrap();
+    fs::write(mount.join("f"), "the file").unwrap();
+    mount.sync();
+    nix::fcntl::renameat2(
+        nix::fcntl::AT_FDCWD,
+        &mount.join("d"),
+        nix::fcntl::AT_FDCWD,
+        &mount.join("f"),
+        nix::fcntl::RenameFlags::RENAME_EXCHANGE,
+    )
+    .unwrap();
+    mount.sync();
+    assert_eq!(way.store.files(), ["d", "f/deep/in"]);
+    assert_eq!(way.store.get("d").as_deref(), Some(&b"the file"[..]));
+    assert_eq!(fs::read(mount.join("f/deep/in")).unwrap(), b"inside");
 }
 
 fn a_rename_over_a_file_replaces_its_object(way: &Way) {

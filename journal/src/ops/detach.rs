@@ -1,22 +1,44 @@
-//! Parting an inode from its object, which stays in the store for somebody else.
+//! Parting an inode from its object, which stays in the store for somebody else, or goes.
 
 use crate::attempts::transact;
 use crate::txn::Order;
 use crate::types::{Ino, Inode, Timestamp};
 use crate::{Error, Journal, keys};
 
+/// What becomes of the object.
+#[derive(Clone, Copy)]
+enum Left {
+    ToOthers,
+    AsGarbage,
+}
+
 impl Journal {
     /// The inode has no object any more: its bytes, which are all in its extent file, are dirty, and
     /// its key is free for another inode or belongs to a stranger; it does not become garbage. Breaks
     /// cycles of exchanged names, and ends a conflict.
     pub async fn detach(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
+        self.part(ino, Left::ToOthers, now).await
+    }
+
+    /// As [`Journal::detach`], but the object becomes garbage: it is in the way of something that can't
+    /// overwrite it.
+    pub async fn withdraw(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
+        self.part(ino, Left::AsGarbage, now).await
+    }
+
+    async fn part(&self, ino: Ino, left: Left, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
             let Some(origin) = row.inode.content.origin.take() else {
                 return Ok(row.inode);
             };
-            if txn.claim(&origin.key).await? == Some(ino) {
-                txn.clear(&keys::claim(&origin.key));
+            match left {
+                Left::AsGarbage => txn.release(ino, &origin, false).await?,
+                Left::ToOthers => {
+                    if txn.claim(&origin.key).await? == Some(ino) {
+                        txn.clear(&keys::claim(&origin.key));
+                    }
+                }
             }
             let content = &mut row.inode.content;
             content.valid = 0;

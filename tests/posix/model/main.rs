@@ -18,7 +18,6 @@
 )]
 
 mod compare;
-mod gaps;
 mod generate;
 mod mapping;
 mod operation;

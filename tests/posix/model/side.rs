@@ -84,14 +84,6 @@ impl Side {
         }
     }
 
-    /// Whether a path names a directory.
-    pub fn is_directory(&self, place: &Place) -> bool {
-        let stat = self.base(place).ok().and_then(|base| {
-            fs::statat(base, bytes_of(&place.path), AtFlags::SYMLINK_NOFOLLOW).ok()
-        });
-        stat.is_some_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
-    }
-
     fn attempt(&mut self, operation: &Operation) -> Result<Outcome> {
         use Operation as O;
         let done = |()| Outcome::Done;

@@ -18,7 +18,6 @@ use harness::Guarded;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-use crate::gaps;
 use crate::operation::{Identity, Operation};
 use crate::outcome::{Entry, Outcome};
 use crate::sabotage::Sabotage;
@@ -140,9 +139,6 @@ fn answer(sides: &mut Option<[Side; 2]>, request: Request) -> Result<Answer, Str
         Request::Do(who, what, sabotage) => {
             let [left, right] = sides.as_mut().ok_or("no folders")?;
             right.enter().map_err(unable)?;
-            if gaps::exchanges_kinds(right, &what) {
-                return Ok(Answer::Both(Outcome::Nothing, Outcome::Nothing, None));
-            }
             left.enter().map_err(unable)?;
             let mask = rustix::process::umask(0.into());
             rustix::process::umask(mask);
