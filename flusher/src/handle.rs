@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::FlusherConfig;
 use crate::core::{Core, Request};
+use crate::key::wanted_key;
 use crate::reconcile::Reconciler;
 use crate::status::{FlusherStatus, Progress, State};
-use crate::step::wanted_key;
 
 /// A handle of the running reconciler; clones are cheap. When the last one is dropped it stops.
 #[derive(Clone)]

@@ -11,6 +11,7 @@
 //! | module | question it answers |
 //! |---|---|
 //! | [`plan`] | given wanted and actual, which step is next? (pure) |
+//! | `key` | where an inode belongs in the store |
 //! | `step` | locks the keys, plans, and carries one step out |
 //! | `snapshot`, `upload` | how bytes travel: stable reads, single puts, multipart, resume |
 //! | `expect` | what must be at a key before it is replaced; is the object there our own? |
@@ -31,6 +32,7 @@ mod expect;
 mod garbage;
 mod handle;
 mod identity;
+mod key;
 mod locks;
 mod memory;
 mod occupant;

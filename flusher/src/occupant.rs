@@ -15,7 +15,7 @@ use journal::{Ino, Wanted};
 use crate::core::Core;
 use crate::detach::{detach, withdraw};
 use crate::error::Error;
-use crate::step::wanted_key;
+use crate::key::wanted_key;
 
 /// Circles and chains longer than this are taken apart piece by piece, by retrying.
 const CHAIN_MAX: usize = 64;

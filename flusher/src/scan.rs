@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::step::wanted_key;
+use crate::key::wanted_key;
 use crate::temporary::looks_temporary;
 use crate::upload::is_multipart;
 use crate::work::{Item, Known};

@@ -3,13 +3,14 @@
 //! The keys to lock follow from the inode and its path, which may change until the locks are held; so they
 //! are computed again under the locks, and if they differ the locks are let go and taken anew.
 
-use journal::{FlushOutcome, Ino, Kind, Wanted};
-use remote::{ObjectKey, keys};
+use journal::{FlushOutcome, Ino, Wanted};
+use remote::ObjectKey;
 
 use crate::conflict::keep_both;
 use crate::core::Core;
 use crate::directory;
 use crate::error::Error;
+use crate::key::wanted_key;
 use crate::occupant::{Room, make_room};
 use crate::plan::{self, Step, Urge, plan};
 use crate::relocate::{self, Moved};
@@ -52,15 +53,6 @@ pub(crate) struct Report {
     pub(crate) ino: Ino,
     pub(crate) key: String,
     pub(crate) outcome: Outcome,
-}
-
-/// The key that the inode's path stands for; a directory's ends with a slash, the root's is empty.
-pub(crate) fn wanted_key(wanted: &Wanted) -> Option<ObjectKey> {
-    let key = keys::encode(wanted.path.as_deref()?);
-    match wanted.inode.kind {
-        Kind::Directory if !key.as_str().is_empty() => Some(key.to_directory()),
-        _ => Some(key),
-    }
 }
 
 /// Takes the next step for an inode.

@@ -2,7 +2,7 @@
 //!
 //! The lists are rows of extended attributes (see `xattr`), the rules are in [`crate::types::Acl`].
 
-use super::attrs::change_mode;
+use super::mode::change_mode;
 use super::xattr;
 use crate::attempts::transact;
 use crate::txn::Txn;

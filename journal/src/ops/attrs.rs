@@ -2,7 +2,6 @@
 
 use super::acl;
 use crate::attempts::transact;
-use crate::records::InodeRow;
 use crate::txn::{Order, Txn};
 use crate::types::{Ino, Inode, Kind, Seal, SetAttr, Timestamp};
 use crate::{Error, Journal};
@@ -71,22 +70,4 @@ async fn set_attr(
         txn.put_inode(&row)?;
     }
     Ok(row.inode)
-}
-
-/// Changes the mode alone, as a change that travels. The caller writes the inode afterwards.
-pub(super) async fn change_mode(
-    txn: &mut Txn<'_>,
-    row: &mut InodeRow,
-    mode: u32,
-    now: Timestamp,
-) -> Result<(), Error> {
-    if row.inode.mode == mode {
-        return Ok(());
-    }
-    row.inode.mode = mode;
-    if row.inode.kind.is_synced() {
-        row.inode.meta_epoch += 1;
-        txn.mark_unsynced(row, Order::Keep, now).await?;
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ mod garbage;
 mod import;
 mod listing;
 mod lookup;
+mod mode;
 mod orphans;
 mod path;
 mod refresh;

@@ -4,15 +4,14 @@
 //! the trailing '/' that ours have.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use chrono::DateTime;
 use http::Method;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::client::{Answer, Request};
-use super::objects::{FOLDER, etag_of};
+use super::properties::{FOLDER, etag_of, parse_time};
 use super::{Azure, SPELLING};
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, ProbeError, Result};
@@ -226,9 +225,4 @@ fn read_listing(op: &'static str, dir: &ObjectKey, answer: Answer) -> Result<Lis
         return Err(problem("it is no EnumerationResults".to_owned()));
     }
     quick_xml::de::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| problem(e.to_string()))
-}
-
-/// A time as headers and listings have it: `Mon, 02 Jan 2006 15:04:05 GMT`.
-pub(super) fn parse_time(text: &str) -> SystemTime {
-    DateTime::parse_from_rfc2822(text).map_or(UNIX_EPOCH, SystemTime::from)
 }

@@ -24,6 +24,7 @@ mod error;
 mod list;
 mod objects;
 mod open;
+mod properties;
 
 use std::ops::Range;
 

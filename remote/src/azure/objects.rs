@@ -23,7 +23,7 @@ use md5::{Digest, Md5};
 use super::Azure;
 use super::client::{Answer, Request, is_missing};
 use super::error::Refusal;
-use super::list::parse_time;
+use super::properties::{FOLDER, etag_of, parse_time};
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, Result};
 use crate::keys::ObjectKey;
@@ -31,8 +31,6 @@ use crate::types::{Condition, ETag, ObjectMeta, PartTag, Put, UploadId};
 
 /// Begins the names of headers that carry user metadata.
 const USER_METADATA: &str = "x-ms-meta-";
-/// Metadata by which Microsoft's own tools know a folder.
-pub(super) const FOLDER: &str = "hdi_isfolder";
 /// Wait between looks at a copy that the service makes in the background.
 const COPY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -69,14 +67,6 @@ fn condition_header(condition: &Condition) -> Option<(&'static str, &str)> {
         Condition::None => None,
         Condition::Absent => Some(("if-none-match", "*")),
         Condition::Match(etag) => Some(("if-match", &etag.0)),
-    }
-}
-
-/// A version always in quotes: listings leave them out.
-pub(super) fn etag_of(text: &str) -> ETag {
-    match text.starts_with('"') {
-        true => ETag(text.to_owned()),
-        false => ETag(format!("\"{text}\"")),
     }
 }
 
