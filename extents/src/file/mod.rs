@@ -81,8 +81,23 @@ impl ExtentFile {
         let map = residency::scan(&file).map_err(failed)?;
         let account = Account::starting_at(if included { allocated_bytes } else { 0 });
         account.set(&store.tally, allocated_bytes);
+        Ok(Self::with(store, id, file, map, account))
+    }
+
+    /// Takes over a file that was just made, and is empty.
+    pub(crate) fn created(store: Arc<Inner>, id: ExtentId, file: File) -> Arc<ExtentFile> {
+        Self::with(store, id, file, RangeSet::new(), Account::starting_at(0))
+    }
+
+    fn with(
+        store: Arc<Inner>,
+        id: ExtentId,
+        file: File,
+        map: RangeSet<u64>,
+        account: Account,
+    ) -> Arc<ExtentFile> {
         let gate = Gate::new(map, store.capabilities.granule);
-        Ok(Arc::new_cyclic(|me| ExtentFile {
+        Arc::new_cyclic(|me| ExtentFile {
             id,
             store,
             file: Arc::new(file),
@@ -91,7 +106,7 @@ impl ExtentFile {
             account,
             unlinked: AtomicBool::new(false),
             me: me.clone(),
-        }))
+        })
     }
 
     /// Which one it is.

@@ -14,6 +14,7 @@
 //! with [`Error::Poisoned`]; reads go on.
 
 mod aside;
+mod prepared;
 mod probe;
 mod run;
 mod usage;
@@ -21,6 +22,7 @@ mod usage;
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,7 @@ use crate::id::shard_path;
 use crate::io::Engine;
 use crate::io::buffer::{POOL_BYTES_MAX, Pool};
 use crate::{Error, ExtentFile, ExtentId, Result};
+use prepared::Prepared;
 pub(crate) use probe::reopen_direct;
 pub(crate) use usage::{Account, STAT_BLOCK_BYTES, Tally};
 
@@ -102,6 +105,7 @@ pub(crate) struct Inner {
     /// Live files. Held for lookups only: never during I/O, and no `Arc<ExtentFile>` is dropped under
     /// it, because that drop takes it. Lock order: innermost.
     files: Mutex<HashMap<ExtentId, Weak<ExtentFile>>>,
+    prepared: Prepared,
 }
 
 impl ExtentStore {
@@ -147,6 +151,7 @@ impl ExtentStore {
             poison: OnceLock::new(),
             direct: AtomicBool::new(answers.direct),
             files: Mutex::default(),
+            prepared: Prepared::default(),
         });
         let store = ExtentStore { inner };
         let space = store.usage()?;
@@ -184,18 +189,53 @@ impl ExtentStore {
     /// Makes a new, empty extent file. Nothing is synced: `sync_data` does that.
     pub fn create(&self, id: ExtentId) -> Result<Arc<ExtentFile>> {
         self.inner.check()?;
-        let path = id.path(&self.inner.dir);
+        let file = match self.inner.prepared.take(id) {
+            Some(file) => file,
+            None => self.make(id)?,
+        };
+        // Takes the account, if the scan is still to come.
+        self.inner.tally.included(id);
+        Ok(self.register(ExtentFile::created(Arc::clone(&self.inner), id, file)))
+    }
+
+    fn make(&self, id: ExtentId) -> Result<File> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path);
-        let file = file.map_err(|error| match error.kind() {
+            .open(id.path(&self.inner.dir));
+        file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists { id },
             _ => Error::io("creating", id, error),
-        })?;
-        self.adopt(id, file, true)
+        })
+    }
+
+    /// Makes the first extent files of these inodes ahead of their `create`. For numbers that are not
+    /// given out yet.
+    pub fn prepare(&self, inos: Range<u64>) -> Result<()> {
+        self.inner.check()?;
+        for ino in inos {
+            let id = ExtentId { ino, generation: 0 };
+            match self.inner.prepared.prepare(id, || self.make(id)) {
+                // The number has been given out meanwhile.
+                Ok(()) | Err(Error::Exists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was made ahead for numbers below this one, and not needed.
+    pub fn discard_prepared(&self, below: u64) -> Result<()> {
+        self.inner.prepared.discard(below, |id| {
+            match fs::remove_file(id.path(&self.inner.dir)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(Error::io("removing", id, error))
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     /// Opens an extent file; `None` if there is none, which means that everything is a hole.
@@ -203,12 +243,14 @@ impl ExtentStore {
         if let Some(live) = self.inner.live(id) {
             return Ok(Some(live));
         }
+        // One that was made ahead is in use from now on.
+        drop(self.inner.prepared.take(id));
         match OpenOptions::new()
             .read(true)
             .write(true)
             .open(id.path(&self.inner.dir))
         {
-            Ok(file) => self.adopt(id, file, false).map(Some),
+            Ok(file) => self.adopt(id, file).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("opening", id, error)),
         }
@@ -227,30 +269,33 @@ impl ExtentStore {
         }
     }
 
-    /// Registers an opened file, unless somebody was faster: then theirs is the one.
-    fn adopt(&self, id: ExtentId, file: File, new: bool) -> Result<Arc<ExtentFile>> {
-        let included = !new && self.inner.tally.included(id);
-        if new {
-            // Takes the account, if the scan is still to come.
-            self.inner.tally.included(id);
-        }
+    fn adopt(&self, id: ExtentId, file: File) -> Result<Arc<ExtentFile>> {
+        let included = self.inner.tally.included(id);
         let ours = ExtentFile::adopt(Arc::clone(&self.inner), id, file, included)?;
-        let theirs = {
-            let mut files = self.inner.files.lock();
-            match files.get(&id).and_then(Weak::upgrade) {
-                Some(theirs) => theirs,
-                None => {
-                    files.insert(id, Arc::downgrade(&ours));
-                    return Ok(ours);
-                }
+        Ok(self.register(ours))
+    }
+
+    /// The file as the one of its id, unless somebody was faster: then theirs is the one.
+    fn register(&self, ours: Arc<ExtentFile>) -> Arc<ExtentFile> {
+        let mut files = self.inner.files.lock();
+        match files.get(&ours.id()).and_then(Weak::upgrade) {
+            Some(theirs) => {
+                // Its drop takes the lock.
+                drop(files);
+                drop(ours);
+                theirs
             }
-        };
-        Ok(theirs)
+            None => {
+                files.insert(ours.id(), Arc::downgrade(&ours));
+                ours
+            }
+        }
     }
 
     /// Removes an extent file; one that isn't there is fine. Whoever has it open keeps it until they
     /// close it, and so does its space.
     pub fn remove(&self, id: ExtentId) -> Result<()> {
+        drop(self.inner.prepared.take(id));
         let (live, closed_bytes) = self.before_leaving(id);
         match fs::remove_file(id.path(&self.inner.dir)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -194,6 +194,10 @@ async fn leave_safe(vfs: &Vfs, open: &OpenRooms) -> Result<(), Error> {
     vfs.flusher().stop().await;
     let synced = open.rooms.journal.sync().await;
     synced.map_err(|error| Error::Recovery(error.into()))?;
+    // What stays is empty, and removed by the next start.
+    if let Err(error) = open.rooms.extents.discard_prepared(u64::MAX) {
+        tracing::warn!(%error, "cannot remove extent files that were made ahead");
+    }
     // Blocks for as long as the disk takes; nothing else runs on this thread any more.
     open.rooms
         .extents

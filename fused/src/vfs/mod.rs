@@ -10,6 +10,7 @@
 //! | `listing` | directories that the store knows and the journal has yet to learn |
 //! | `directories`, `directory_blocks` | opendir, readdir, places in a directory |
 //! | `open_table`, `open`, `changes` | open files, their mode, close; what was changed meanwhile |
+//! | `nursery` | extent files made ahead while many files are created |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
@@ -30,6 +31,7 @@ mod fetch;
 mod fetch_state;
 mod listing;
 mod metadata;
+mod nursery;
 mod open;
 mod open_table;
 mod reaper;
@@ -133,6 +135,7 @@ struct Inner {
     watched: set_id::Watched,
     listings: listing::Listings,
     fetcher: fetch::Fetcher,
+    nursery: nursery::Nursery,
     reaper: reaper::Reaper,
     space: space::Ledger,
     passthrough: std::sync::atomic::AtomicBool,
@@ -152,6 +155,7 @@ impl Vfs {
                 watched: set_id::Watched::default(),
                 listings: listing::Listings::default(),
                 fetcher: fetch::Fetcher::default(),
+                nursery: nursery::Nursery::default(),
                 reaper: reaper::Reaper::default(),
             }),
         }

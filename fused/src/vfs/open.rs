@@ -177,6 +177,7 @@ impl Vfs {
             ..new
         };
         let inode = self.journal().create(parent, name, new, now()).await?;
+        self.file_created(inode.ino);
         let slot = self.inner.opens.slot(inode.ino);
         let created = {
             let _gate = slot.gate.lock().await;
