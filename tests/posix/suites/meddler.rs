@@ -35,12 +35,14 @@ impl Meddler {
         let path = path.to_owned();
         let thread = thread::spawn(move || {
             let mut meddled = Meddled::default();
+            let mut frees: bool = rand::random();
             loop {
                 let pause = Duration::from_millis(rand::random_range(0..PAUSE_MS_MAX));
                 if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return meddled;
                 }
-                if rand::random() {
+                frees = !frees;
+                if frees {
                     free(&path);
                     meddled.freed += 1;
                 } else if sync(&path) {
