@@ -237,12 +237,9 @@ impl Judge<'_> {
             }
             other => format!("{other:?}"),
         };
-        let all: Vec<_> = history.states.iter().map(show).collect();
-        format!(
-            "its history is {}, from {} on allowed",
-            all.join(", "),
-            history.floor
-        )
+        let all: Vec<_> = history.allowed().iter().map(show).collect();
+        let (before, states) = (history.floor, all.join(", "));
+        format!("allowed are {states} ({before} states before these)")
     }
 
     /// What a path holds now.
