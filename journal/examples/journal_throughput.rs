@@ -18,6 +18,7 @@ fn new_file(kind: Kind) -> NewInode {
     NewInode {
         kind,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
         rdev: 0,

@@ -114,6 +114,33 @@ pub enum Error {
         /// The limit.
         bytes_max: usize,
     },
+    /// The names of all extended attributes of an inode would be longer than listxattr(2) can return.
+    #[error("inode {ino} has too many extended attributes")]
+    TooManyAttributes {
+        /// The inode.
+        ino: Ino,
+    },
+    /// Not an access control list.
+    #[error("not a valid access control list: {why}")]
+    InvalidAcl {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// An access control list in a format of its own.
+    #[error("an access control list of an unknown version")]
+    UnknownAclVersion,
+    /// Symlinks have no access control lists.
+    #[error("inode {ino} is a symlink, which has no access control list")]
+    NoAcl {
+        /// The symlink.
+        ino: Ino,
+    },
+    /// Only directories have a default access control list.
+    #[error("inode {ino} is no directory and can't have a default access control list")]
+    NoDefaultAcl {
+        /// The inode.
+        ino: Ino,
+    },
     /// Another node is writing this file.
     #[error("inode {ino} is being written by node {node}; try again when it is closed there")]
     WrittenElsewhere {
@@ -201,9 +228,13 @@ impl Error {
             Error::IsDirectory { .. } => libc::EISDIR,
             Error::LinkToDirectory { .. } => libc::EPERM,
             Error::NotEmpty { .. } => libc::ENOTEMPTY,
-            Error::IntoItself { .. } | Error::InvalidName { .. } | Error::WrongKind { .. } => {
-                libc::EINVAL
-            }
+            Error::IntoItself { .. }
+            | Error::InvalidName { .. }
+            | Error::WrongKind { .. }
+            | Error::InvalidAcl { .. } => libc::EINVAL,
+            Error::UnknownAclVersion | Error::NoAcl { .. } => libc::EOPNOTSUPP,
+            Error::NoDefaultAcl { .. } => libc::EACCES,
+            Error::TooManyAttributes { .. } => libc::ENOSPC,
             Error::NameTooLong { .. } => libc::ENAMETOOLONG,
             Error::TooManyLinks { .. } => libc::EMLINK,
             Error::NoAttribute { .. } => libc::ENODATA,

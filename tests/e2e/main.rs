@@ -11,11 +11,14 @@
     reason = "tests fail by panicking, also in the functions that they share"
 )]
 
+mod access;
+mod allocation;
 mod cache_directories;
 mod checkpoints;
 mod commands;
 mod crashes;
 mod data;
+mod directories;
 mod existing_buckets;
 mod mounting;
 mod names;
@@ -23,4 +26,5 @@ mod namespace;
 mod other_stores;
 mod outages;
 mod partial_files;
+mod semantics;
 mod tools;

@@ -337,6 +337,7 @@ pub fn new(kind: Kind) -> NewInode {
         },
         uid: nix::unistd::getuid().as_raw(),
         gid: nix::unistd::getgid().as_raw(),
+        umask: 0,
         rdev: 0,
         target: None,
         writer: None,

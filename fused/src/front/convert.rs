@@ -2,17 +2,25 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
 use journal::{Ino, Kind, Timestamp};
 use nix::libc;
 
-use crate::vfs::{Attributes, OpenRequest};
+use crate::vfs::{Attributes, Caller, OpenRequest};
 
 /// The block size that programs are told to use: one request of the daemon path.
 const PREFERRED_IO_BYTES: u32 = 1 << 20;
 
 pub fn ino(number: INodeNo) -> Ino {
     Ino(number.0)
+}
+
+pub fn caller(request: &Request) -> Caller {
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+        pid: request.pid(),
+    }
 }
 
 pub fn file_attr(attributes: &Attributes) -> FileAttr {
@@ -72,7 +80,14 @@ fn system_time(time: Timestamp) -> SystemTime {
 
 pub fn timestamp(time: TimeOrNow) -> Timestamp {
     match time {
-        TimeOrNow::SpecificTime(time) => Timestamp::from(time),
+        TimeOrNow::SpecificTime(time) => match time.duration_since(UNIX_EPOCH) {
+            Ok(_) => Timestamp::from(time),
+            // fuser 0.18 takes the nanoseconds of a time before 1970 away where they have to be added.
+            Err(before) => Timestamp {
+                secs: -before.duration().as_secs().cast_signed(),
+                nanos: before.duration().subsec_nanos(),
+            },
+        },
         TimeOrNow::Now => Timestamp::now(),
     }
 }

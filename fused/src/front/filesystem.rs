@@ -16,9 +16,9 @@ use fuser::{
 use journal::{Kind, NewInode, RenameMode, XattrMode};
 use nix::libc;
 
-use super::convert::{file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
+use super::convert::{caller, file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
 use super::opening::{self, GENERATION, Opener};
-use super::{Front, errno, kernel};
+use super::{Front, errno, kernel, reading};
 use crate::vfs::{Result, SetAttributes};
 
 /// Answers one reply with a value or an errno.
@@ -38,10 +38,13 @@ impl Front {
         reply: ReplyEntry,
         call: impl Future<Output = Result<crate::vfs::Attributes>> + Send + 'static,
     ) {
-        let ttl = self.vfs.ttl();
+        let vfs = self.vfs.clone();
         self.serve(async move {
             match call.await {
-                Ok(attributes) => reply.entry(&ttl, &file_attr(&attributes), GENERATION),
+                Ok(attributes) => {
+                    let ttl = vfs.ttl_of(&attributes);
+                    reply.entry(&ttl, &file_attr(&attributes), GENERATION);
+                }
                 Err(error) => reply.error(errno(operation, &error)),
             }
         });
@@ -71,10 +74,11 @@ impl Front {
 }
 
 /// A new inode of `kind` for the caller of `request`.
-fn new_inode(request: &Request, kind: Kind, mode: u32, rdev: u32) -> NewInode {
+fn new_inode(request: &Request, kind: Kind, (mode, umask): (u32, u32), rdev: u32) -> NewInode {
     NewInode {
         kind,
         mode: mode & 0o7777,
+        umask,
         uid: request.uid(),
         gid: request.gid(),
         rdev,
@@ -114,14 +118,14 @@ impl Filesystem for Front {
                 "getattr",
                 reply,
                 vfs.attributes(ino(number)).await,
-                |attributes| { reply.attr(&vfs.ttl(), &file_attr(&attributes)) }
+                |attributes| { reply.attr(&vfs.ttl_of(&attributes), &file_attr(&attributes)) }
             );
         });
     }
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -146,10 +150,11 @@ impl Filesystem for Front {
             atime: atime.map(timestamp),
             mtime: mtime.map(timestamp),
         };
+        let caller = caller(request);
         self.serve(async move {
-            let attributes = vfs.set_attributes(ino(number), set).await;
+            let attributes = vfs.set_attributes(ino(number), set, caller).await;
             answer!("setattr", reply, attributes, |attributes| {
-                reply.attr(&vfs.ttl(), &file_attr(&attributes))
+                reply.attr(&vfs.ttl_of(&attributes), &file_attr(&attributes))
             });
         });
     }
@@ -172,7 +177,7 @@ impl Filesystem for Front {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
@@ -181,7 +186,7 @@ impl Filesystem for Front {
         };
         let vfs = self.vfs.clone();
         let name = name.as_bytes().to_vec();
-        let new = new_inode(request, kind, mode, rdev);
+        let new = new_inode(request, kind, (mode, umask), rdev);
         self.entry("mknod", reply, async move {
             vfs.make(ino(parent), &name, new).await
         });
@@ -193,12 +198,12 @@ impl Filesystem for Front {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let vfs = self.vfs.clone();
         let name = name.as_bytes().to_vec();
-        let new = new_inode(request, Kind::Directory, mode, 0);
+        let new = new_inode(request, Kind::Directory, (mode, umask), 0);
         self.entry("mkdir", reply, async move {
             vfs.make(ino(parent), &name, new).await
         });
@@ -232,7 +237,7 @@ impl Filesystem for Front {
         let name = name.as_bytes().to_vec();
         let new = NewInode {
             target: Some(target.as_os_str().as_bytes().to_vec()),
-            ..new_inode(request, Kind::Symlink, 0o777, 0)
+            ..new_inode(request, Kind::Symlink, (0o777, 0), 0)
         };
         self.entry("symlink", reply, async move {
             vfs.make(ino(parent), &name, new).await
@@ -278,9 +283,10 @@ impl Filesystem for Front {
         });
     }
 
-    fn open(&self, _request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let request = open_request(flags);
-        self.serve(opening::open(self.opener(), ino(number), request, reply));
+    fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (caller, request) = (caller(request), open_request(flags));
+        let opened = opening::open(self.opener(), ino(number), request, caller, reply);
+        self.serve(opened);
     }
 
     fn create(
@@ -289,11 +295,11 @@ impl Filesystem for Front {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let new = new_inode(request, Kind::File, mode, 0);
+        let new = new_inode(request, Kind::File, (mode, umask), 0);
         self.serve(opening::create(
             self.opener(),
             ino(parent),
@@ -329,29 +335,37 @@ impl Filesystem for Front {
     fn write(
         &self,
         _request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         // At most REQUEST_BYTES_MAX.
         let len = data.len() as u32;
-        match self.vfs.write_resident(handle.0, offset, data) {
+        let by_others = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let written = match by_others {
+            true => None,
+            false => self.vfs.write_resident(handle.0, offset, data),
+        };
+        match written {
             Some(written) => answer!("write", reply, written, |()| reply.written(len)),
             None => {
                 let vfs = self.vfs.clone();
                 let data = data.to_vec();
                 self.serve(async move {
-                    answer!(
-                        "write",
-                        reply,
-                        vfs.write(handle.0, offset, &data).await,
-                        |()| { reply.written(len) }
-                    );
+                    let cleared = match by_others {
+                        true => vfs.written_by_others(ino(number)).await,
+                        false => Ok(()),
+                    };
+                    let written = match cleared {
+                        Ok(()) => vfs.write(handle.0, offset, &data).await,
+                        refused => refused,
+                    };
+                    answer!("write", reply, written, |()| reply.written(len));
                 });
             }
         }
@@ -360,19 +374,22 @@ impl Filesystem for Front {
     fn flush(
         &self,
         _request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         let vfs = self.vfs.clone();
-        self.empty("close", reply, async move { vfs.flush(handle.0).await });
+        self.empty("close", reply, async move {
+            vfs.check_watched(ino(number)).await?;
+            vfs.flush(handle.0).await
+        });
     }
 
     fn release(
         &self,
         _request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -381,7 +398,12 @@ impl Filesystem for Front {
     ) {
         self.backings.detach(handle.0);
         let vfs = self.vfs.clone();
-        self.empty("release", reply, async move { vfs.release(handle.0).await });
+        self.empty("release", reply, async move {
+            let checked = vfs.check_watched(ino(number)).await;
+            vfs.release(handle.0).await?;
+            vfs.unwatch_closed(ino(number));
+            checked
+        });
     }
 
     fn fsync(
@@ -418,7 +440,7 @@ impl Filesystem for Front {
     ) {
         let vfs = self.vfs.clone();
         self.serve(async move {
-            let entries = vfs.read_directory(handle.0, offset, false).await;
+            let entries = vfs.read_directory(handle.0, offset).await;
             answer!("readdir", reply, entries, |entries| {
                 for entry in entries {
                     let name = OsStr::from_bytes(&entry.name);
@@ -442,21 +464,10 @@ impl Filesystem for Front {
     ) {
         let vfs = self.vfs.clone();
         self.serve(async move {
-            let entries = vfs.read_directory(handle.0, offset, true).await;
-            answer!("readdirplus", reply, entries, |entries| {
-                for entry in entries {
-                    // Removed between the two reads: not an entry any more.
-                    let Some(attributes) = entry.attributes else {
-                        continue;
-                    };
-                    let name = OsStr::from_bytes(&entry.name);
-                    let attr = file_attr(&attributes);
-                    if reply.add(attr.ino, entry.offset, name, &vfs.ttl(), &attr, GENERATION) {
-                        break;
-                    }
-                }
-                reply.ok()
-            });
+            match reading::fill(&vfs, handle.0, offset, &mut reply).await {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno("readdirplus", &error)),
+            }
         });
     }
 
@@ -513,7 +524,7 @@ impl Filesystem for Front {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -529,8 +540,10 @@ impl Filesystem for Front {
         };
         let vfs = self.vfs.clone();
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        let caller = caller(request);
         self.empty("setxattr", reply, async move {
-            vfs.set_xattr(ino(number), &name, &value, mode).await
+            vfs.set_xattr(ino(number), &name, &value, mode, caller)
+                .await
         });
     }
 
@@ -554,13 +567,14 @@ impl Filesystem for Front {
         });
     }
 
-    fn listxattr(&self, _request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         self.serve(async move {
             answer!(
                 "listxattr",
                 reply,
-                vfs.list_xattr(ino(number)).await,
+                vfs.list_xattr(ino(number), caller).await,
                 |names| {
                     let mut list = Vec::new();
                     for name in names {
@@ -573,18 +587,19 @@ impl Filesystem for Front {
         });
     }
 
-    fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         let name = name.as_bytes().to_vec();
         self.empty("removexattr", reply, async move {
-            vfs.remove_xattr(ino(number), &name).await
+            vfs.remove_xattr(ino(number), &name, caller).await
         });
     }
 
     fn fallocate(
         &self,
-        _request: &Request,
-        _number: INodeNo,
+        request: &Request,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
@@ -592,8 +607,10 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         self.empty("fallocate", reply, async move {
-            vfs.allocate(handle.0, mode, offset, length).await
+            vfs.allocate(handle.0, mode, offset, length).await?;
+            vfs.changed_by(ino(number), caller).await
         });
     }
 
@@ -630,11 +647,11 @@ impl Filesystem for Front {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _number_in: INodeNo,
         handle_in: FileHandle,
         offset_in: u64,
-        _number_out: INodeNo,
+        number_out: INodeNo,
         handle_out: FileHandle,
         offset_out: u64,
         len: u64,
@@ -642,11 +659,19 @@ impl Filesystem for Front {
         reply: ReplyWrite,
     ) {
         let vfs = self.vfs.clone();
+        let caller = caller(request);
         // The reply has 32 bits; programs go on after a short copy.
         let len = len.min(1 << 30);
         self.serve(async move {
             let copied = vfs.copy_range((handle_in.0, offset_in), (handle_out.0, offset_out), len);
-            answer!("copy_file_range", reply, copied.await, |copied| {
+            let copied = match copied.await {
+                Ok(copied) => {
+                    let cleared = vfs.changed_by(ino(number_out), caller).await;
+                    cleared.map(|()| copied)
+                }
+                refused => refused,
+            };
+            answer!("copy_file_range", reply, copied, |copied| {
                 reply.written(copied as u32)
             });
         });

@@ -53,8 +53,14 @@ pub fn negotiate(config: &mut KernelConfig, passthrough: Option<&PassthroughStat
         InitFlags::FUSE_ASYNC_DIO,
         InitFlags::FUSE_ATOMIC_O_TRUNC,
         InitFlags::FUSE_CACHE_SYMLINKS,
+        // With access control lists, whether the umask applies depends on the directory.
+        InitFlags::FUSE_DONT_MASK,
         InitFlags::FUSE_DO_READDIRPLUS,
+        // Set-ID bits are cleared here; otherwise every write asks for capabilities first.
+        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_PARALLEL_DIROPS,
+        // The kernel keeps to the access control lists that it reads as attributes.
+        InitFlags::FUSE_POSIX_ACL,
         InitFlags::FUSE_READDIRPLUS_AUTO,
     ];
     for flag in wanted {

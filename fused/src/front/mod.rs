@@ -13,6 +13,7 @@ mod filesystem;
 mod invalidate;
 mod kernel;
 mod opening;
+mod reading;
 
 use std::future::Future;
 use std::sync::Arc;

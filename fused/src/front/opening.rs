@@ -9,7 +9,7 @@ use journal::{Ino, NewInode};
 use super::backing::Backings;
 use super::convert::file_attr;
 use super::{errno, kernel};
-use crate::vfs::{Mode, OpenRequest, Opened, Result, Vfs};
+use crate::vfs::{Caller, Mode, OpenRequest, Opened, Result, Vfs};
 
 /// Inode numbers are never reused, so every inode is the first of its number.
 pub const GENERATION: Generation = Generation(0);
@@ -52,11 +52,24 @@ fn open_flags(request: OpenRequest) -> FopenFlags {
 }
 
 /// Answers OPEN.
-pub async fn open(opener: Opener, ino: Ino, request: OpenRequest, reply: ReplyOpen) {
+pub async fn open(
+    opener: Opener,
+    ino: Ino,
+    request: OpenRequest,
+    caller: Caller,
+    reply: ReplyOpen,
+) {
     let mut opened = match opener.vfs.open(ino, request).await {
         Ok(opened) => opened,
         Err(error) => return reply.error(errno("open", &error)),
     };
+    if request.truncate
+        && let Err(error) = opener.vfs.changed_by(ino, caller).await
+    {
+        // Truncated it is; the kernel gets no handle, so the open ends here.
+        let _ = opener.vfs.release(opened.handle).await;
+        return reply.error(errno("open", &error));
+    }
     if opened.file.mode == Mode::Passthrough {
         let extents = opened.file.extents.clone();
         let attached = opener
@@ -90,7 +103,7 @@ pub async fn create(
         Ok(created) => created,
         Err(error) => return reply.error(errno("create", &error)),
     };
-    let (ttl, attr) = (opener.vfs.ttl(), file_attr(&attributes));
+    let (ttl, attr) = (opener.vfs.ttl_of(&attributes), file_attr(&attributes));
     let flags = FopenFlags::empty();
     if opened.file.mode == Mode::Passthrough {
         let extents = opened.file.extents.clone();

@@ -56,11 +56,13 @@ impl Attributes {
     }
 
     /// Attributes of an inode whose extent file may be ahead of the journal.
-    pub fn of_open(inode: &Inode, stat: &Stat) -> Self {
+    pub fn of_open(inode: &Inode, stat: &Stat, changed: bool) -> Self {
         let mut attributes = Self::of(inode);
         attributes.size = stat.size;
-        attributes.mtime = timestamp(stat.mtime);
-        attributes.ctime = attributes.ctime.max(timestamp(stat.ctime));
+        if changed {
+            attributes.mtime = timestamp(stat.mtime);
+            attributes.ctime = attributes.ctime.max(change_time(stat));
+        }
         let local = stat.allocated_bytes.div_ceil(512);
         let elsewhere = inode.content.valid.div_ceil(512);
         attributes.blocks = local.max(elsewhere);
@@ -71,4 +73,10 @@ impl Attributes {
 /// A `(seconds, nanoseconds)` pair of fstat(2) as a timestamp.
 pub(crate) fn timestamp((secs, nanos): (i64, u32)) -> Timestamp {
     Timestamp { secs, nanos }
+}
+
+/// When the bytes of a file were changed last. Not its extent file's ctime, which our own work on it moves
+/// as well; but a time set by hand may lie in the future.
+pub(crate) fn change_time(stat: &Stat) -> Timestamp {
+    timestamp(stat.mtime).min(super::now())
 }

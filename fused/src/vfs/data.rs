@@ -98,7 +98,12 @@ impl Vfs {
                 self.match_times(&file, &inode)?;
             }
             None => {
-                if let Some(extents) = self.extents().open_file(extent_id(&inode))? {
+                // What is beyond the object's bytes is zeros, and those are the extent file's.
+                let extents = match size > inode.content.valid {
+                    true => Some(self.extents().open_or_create(extent_id(&inode))?),
+                    false => self.extents().open_file(extent_id(&inode))?,
+                };
+                if let Some(extents) = extents {
                     extents.truncate(size)?;
                 }
             }
@@ -148,7 +153,7 @@ impl Vfs {
         if !file.has_writers() {
             return Ok(());
         }
-        let ctime = attributes::timestamp(stat.ctime);
+        let ctime = attributes::change_time(stat);
         self.journal()
             .end_write(file.ino, self.inner.parts.node, end, ctime)
             .await?;

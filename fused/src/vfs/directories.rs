@@ -1,28 +1,22 @@
 //! opendir and readdir.
 //!
-//! Entries come in name order, a page at a time, so memory does not grow with the directory. An
-//! offset is the number of an entry within this opendir; the handle remembers which name it stands
-//! for, exactly for the latest entries and for every 64th of the older ones, so that a stream goes
-//! on at the right name while other names come and go.
+//! Entries come a block at a time, so memory does not grow with the directory, and the first one is
+//! returned before the second block is read. An offset is a place (see `directory_blocks`): it stays
+//! valid while other names come and go.
+//!
+//! Names may wait here for the next call, attributes never: the kernel takes what it is told with an
+//! entry for the newest state, and the file may have been written since its block was read.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use journal::{Ino, Kind};
+use journal::{DirEntry, Ino, Journal, Kind};
 use nix::errno::Errno;
 use parking_lot::{Mutex, RwLock};
 
+use super::directory_blocks::{Blocks, Names};
 use super::{Attributes, Result, Vfs};
-
-/// Entries read from the journal at once.
-const PAGE: usize = 256;
-
-/// Latest entries whose names are remembered exactly.
-const EXACT: u64 = 8 * PAGE as u64;
-
-/// Of the older ones, every so-many-th is.
-const SPARSE: u64 = 64;
 
 /// One directory entry.
 #[derive(Clone, Debug)]
@@ -35,8 +29,6 @@ pub struct DirectoryEntry {
     pub ino: Ino,
     /// Its type.
     pub kind: Kind,
-    /// Its attributes, when asked for.
-    pub attributes: Option<Attributes>,
 }
 
 /// Open directories.
@@ -49,18 +41,33 @@ pub struct DirectoryTable {
 struct OpenDirectory {
     ino: Ino,
     parent: Ino,
-    cursor: Mutex<Cursor>,
+    blocks: Blocks,
+    /// What was read and not yet taken. A lock for moments.
+    ready: Mutex<Ready>,
 }
 
-/// Offsets 1 and 2 are `.` and `..`; names start at 3.
-const FIRST_NAME: u64 = 3;
+/// The places of `.` and `..`.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
 
+/// Entries that follow the last one taken.
 #[derive(Default)]
-struct Cursor {
-    /// Entries read from the journal and not yet taken, the next one first.
-    ready: VecDeque<DirectoryEntry>,
-    /// Which name an offset stands for.
-    names: BTreeMap<u64, Vec<u8>>,
+struct Ready {
+    /// Where the first of `entries` follows.
+    offset: u64,
+    entries: VecDeque<DirectoryEntry>,
+}
+
+/// The names of a directory, from the journal.
+struct JournalNames<'j> {
+    journal: &'j Journal,
+    directory: Ino,
+}
+
+impl Names for JournalNames<'_> {
+    async fn after(&self, name: Option<&[u8]>, limit: usize) -> Result<Vec<DirEntry>> {
+        Ok(self.journal.read_dir(self.directory, name, limit).await?)
+    }
 }
 
 impl Vfs {
@@ -76,7 +83,8 @@ impl Vfs {
         let open = OpenDirectory {
             ino,
             parent: directory.parent,
-            cursor: Mutex::default(),
+            blocks: Blocks::default(),
+            ready: Mutex::default(),
         };
         table.handles.write().insert(id, Arc::new(open));
         Ok(id)
@@ -84,142 +92,89 @@ impl Vfs {
 
     /// closedir(3).
     pub fn close_directory(&self, handle: u64) {
-        self.inner.directories.handles.write().remove(&handle);
+        let closed = self.inner.directories.handles.write().remove(&handle);
+        if let Some(closed) = closed {
+            self.inner.reaper.closed(closed.ino);
+        }
     }
 
     /// Some entries after `offset`, none at the end. What the caller does not take is kept for
     /// the next call.
-    pub async fn read_directory(
-        &self,
-        handle: u64,
-        offset: u64,
-        attributes: bool,
-    ) -> Result<Vec<DirectoryEntry>> {
+    pub async fn read_directory(&self, handle: u64, offset: u64) -> Result<Vec<DirectoryEntry>> {
         let open = self.inner.directories.handles.read().get(&handle).cloned();
         let open = open.ok_or(Errno::EBADF)?;
-        if let Some(ready) = open.cursor.lock().ready_after(offset) {
+        if offset == 0 {
+            // opendir or rewinddir: the directory as it is now.
+            open.blocks.rewind();
+        } else if let Some(ready) = open.ready.lock().after(offset) {
             return Ok(ready);
         }
-        let mut entries = Vec::new();
-        if offset < 1 {
-            entries.push(self.dot(1, b".", open.ino, attributes).await?);
-        }
-        if offset < 2 {
-            entries.push(self.dot(2, b"..", open.parent, attributes).await?);
-        }
-        let first = offset.max(FIRST_NAME - 1) + 1;
-        let after = open.cursor.lock().name_before(first);
-        let (skip, after) = match after {
-            Some((known, name)) => (first - 1 - known, Some(name)),
-            None => (first - FIRST_NAME, None),
+        let dots = [(DOT, &b"."[..], open.ino), (DOT_DOT, b"..", open.parent)];
+        let dots = dots.into_iter().filter(|(place, _, _)| *place > offset);
+        let mut entries: Vec<_> = dots
+            .map(|(offset, name, ino)| DirectoryEntry {
+                offset,
+                name: name.to_vec(),
+                ino,
+                kind: Kind::Directory,
+            })
+            .collect();
+        let names = JournalNames {
+            journal: self.journal(),
+            directory: open.ino,
         };
-        entries.extend(
-            self.page(open.ino, first, skip as usize, after, attributes)
-                .await?,
-        );
-        open.cursor.lock().remember(&entries);
+        let found = open.blocks.read(offset, &names).await?;
+        entries.extend(found.into_iter().map(|(offset, entry)| DirectoryEntry {
+            offset,
+            name: entry.name,
+            ino: entry.ino,
+            kind: entry.kind,
+        }));
+        *open.ready.lock() = Ready {
+            offset,
+            entries: entries.iter().cloned().collect(),
+        };
         Ok(entries)
     }
 
-    async fn page(
+    /// The attributes of some entries, as they are now; `None` for one that is gone.
+    pub async fn entry_attributes(
         &self,
-        directory: Ino,
-        first: u64,
-        skip: usize,
-        after: Option<Vec<u8>>,
-        attributes: bool,
-    ) -> Result<Vec<DirectoryEntry>> {
-        let found = self
-            .journal()
-            .read_dir(directory, after.as_deref(), skip + PAGE)
-            .await?;
-        let found: Vec<_> = found.into_iter().skip(skip).collect();
-        let mut inodes = vec![None; found.len()];
-        if attributes {
-            let numbers: Vec<Ino> = found.iter().map(|entry| entry.ino).collect();
-            inodes = self
-                .learn_all(self.journal().inodes(&numbers).await?)
-                .await?;
-        }
-        let entries = found.into_iter().zip(inodes).zip(first..);
-        entries
-            .map(|((entry, inode), offset)| {
-                let attributes = inode.map(|inode| self.attributes_of(&inode)).transpose()?;
-                Ok(DirectoryEntry {
-                    offset,
-                    name: entry.name,
-                    ino: entry.ino,
-                    kind: entry.kind,
-                    attributes,
-                })
-            })
-            .collect()
-    }
-
-    async fn dot(
-        &self,
-        offset: u64,
-        name: &[u8],
-        ino: Ino,
-        attributes: bool,
-    ) -> Result<DirectoryEntry> {
-        Ok(DirectoryEntry {
-            offset,
-            name: name.to_vec(),
-            ino,
-            kind: Kind::Directory,
-            attributes: match attributes {
-                true => Some(self.attributes(ino).await?),
-                false => None,
-            },
-        })
+        entries: &[DirectoryEntry],
+    ) -> Result<Vec<Option<Attributes>>> {
+        let numbers: Vec<Ino> = entries.iter().map(|entry| entry.ino).collect();
+        let inodes = self.journal().inodes(&numbers).await?;
+        let learned = self.learn_all(inodes).await?;
+        let attributes = learned
+            .into_iter()
+            .map(|inode| inode.map(|inode| self.attributes_of(&inode)).transpose());
+        attributes.collect()
     }
 }
 
-impl Cursor {
+impl DirectoryTable {
+    /// Whether somebody has the directory open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        self.handles.read().values().any(|open| open.ino == ino)
+    }
+}
+
+impl Ready {
     /// What was read before and follows `offset`, if anything was.
-    fn ready_after(&mut self, offset: u64) -> Option<Vec<DirectoryEntry>> {
-        while self
-            .ready
-            .front()
-            .is_some_and(|entry| entry.offset <= offset)
+    fn after(&mut self, offset: u64) -> Option<Vec<DirectoryEntry>> {
+        let is_here = self.entries.iter().any(|entry| entry.offset == offset);
+        if offset != self.offset && !is_here {
+            return None;
+        }
+        while let Some(first) = self.entries.front()
+            && first.offset <= offset
         {
-            self.ready.pop_front();
+            self.entries.pop_front();
         }
-        match self.ready.front() {
-            Some(entry) if entry.offset == offset + 1 => Some(self.ready.iter().cloned().collect()),
-            _ => {
-                self.ready.clear();
-                None
-            }
-        }
-    }
-
-    /// The latest remembered name before entry `first`.
-    fn name_before(&self, first: u64) -> Option<(u64, Vec<u8>)> {
-        let (&offset, name) = self.names.range(..first).next_back()?;
-        Some((offset, name.clone()))
-    }
-
-    fn remember(&mut self, entries: &[DirectoryEntry]) {
-        self.ready = entries.iter().cloned().collect();
-        let names = entries.iter().filter(|entry| entry.offset >= FIRST_NAME);
-        for entry in names {
-            self.names.insert(entry.offset, entry.name.clone());
-        }
-        let Some(last) = entries.last().map(|entry| entry.offset) else {
-            return;
-        };
-        let sparse_below = last.saturating_sub(EXACT);
-        let thinned_from = sparse_below.saturating_sub(2 * EXACT);
-        let thinned: Vec<u64> = self
-            .names
-            .range(thinned_from..sparse_below)
-            .map(|(&offset, _)| offset)
-            .filter(|offset| offset % SPARSE != 0)
-            .collect();
-        for offset in thinned {
-            self.names.remove(&offset);
+        self.offset = offset;
+        match self.entries.is_empty() {
+            true => None,
+            false => Some(self.entries.iter().cloned().collect()),
         }
     }
 }

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::{TryStreamExt, stream};
+use journal::Origin;
 use remote::{ETag, ObjectKey};
 use tokio::sync::Semaphore;
 
-use super::open_table::{OpenFile, Source};
+use super::open_table::OpenFile;
 use super::{Error, Result, Vfs};
 
 /// One ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
@@ -63,9 +64,11 @@ impl Vfs {
         if !self.needs_fetch(file) {
             return Ok(());
         }
-        let source = file.source.read().clone();
-        self.fill_missing(file, source, missing_edges(file, offset, len))
-            .await
+        let range = offset..offset.saturating_add(len);
+        self.fill(file, |valid| {
+            file.extents.missing_edges(range.clone(), valid)
+        })
+        .await
     }
 
     /// Makes `[offset, offset + len)` resident.
@@ -126,46 +129,83 @@ impl Vfs {
     }
 
     async fn fill_block(&self, file: &OpenFile, block: u64) -> Result<()> {
-        let source = file.source.read().clone();
         let start = block * BLOCK_BYTES;
-        let end = (start + BLOCK_BYTES).min(source.valid);
-        if start >= end {
-            return Ok(());
-        }
-        let missing = file.extents.missing(start..end, source.valid);
-        self.fill_missing(file, source, missing).await
+        self.fill(file, |valid| {
+            let end = (start + BLOCK_BYTES).min(valid);
+            match start < end {
+                true => file.extents.missing(start..end, valid),
+                false => Vec::new(),
+            }
+        })
+        .await
     }
 
-    /// Fetches ranges of one version of the object.
-    async fn fill_missing(
+    /// Fetches what `missing` says, given the valid length. Our own flusher may replace or move the
+    /// object meanwhile; what is not local is the same in the new one, so that one is asked then.
+    async fn fill(&self, file: &OpenFile, missing: impl Fn(u64) -> Vec<Range<u64>>) -> Result<()> {
+        loop {
+            let source = file.source.read().clone();
+            let ranges = missing(source.valid);
+            let Some(origin) = source.origin.filter(|_| !ranges.is_empty()) else {
+                return Ok(());
+            };
+            match self.fill_from(file, &origin, source.valid, ranges).await {
+                Err(Error::Remote { source, .. })
+                    if is_another_version(&source) && self.renew_source(file, &origin).await? => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn fill_from(
         &self,
         file: &OpenFile,
-        source: Source,
+        origin: &Origin,
+        valid: u64,
         missing: Vec<Range<u64>>,
     ) -> Result<()> {
-        let Some(origin) = source.origin.filter(|_| !missing.is_empty()) else {
-            return Ok(());
-        };
-        let key = ObjectKey::new(origin.key);
-        let etag = origin.etag.map(ETag);
+        let key = &ObjectKey::new(origin.key.clone());
+        let etag = &origin.etag.clone().map(ETag);
         let _permit = self.inner.fetcher.permits.acquire().await;
         stream::iter(missing.into_iter().map(Ok::<Range<u64>, Error>))
-            .try_for_each_concurrent(2, |range| {
-                let key = &key;
-                let etag = etag.as_ref();
-                async move {
-                    // A hole may reach past the object's end by the granule's rounding.
-                    let range = range.start..range.end.min(source.valid);
-                    let bytes = self
-                        .remote()
-                        .get(key, range.clone(), etag)
-                        .await
-                        .map_err(|source| Error::remote(key, source))?;
-                    Ok(file.extents.fill(range.start, bytes).await?)
-                }
+            .try_for_each_concurrent(2, |range| async move {
+                // A hole may reach past the object's end by the granule's rounding.
+                let range = range.start..range.end.min(valid);
+                let bytes = self
+                    .remote()
+                    .get(key, range.clone(), etag.as_ref())
+                    .await
+                    .map_err(|source| Error::remote(key, source))?;
+                Ok(file.extents.fill(range.start, bytes).await?)
             })
             .await
     }
+
+    /// Takes over the object that our own flusher has put in the place of `old`; whether there is one.
+    /// Somebody else's version would have begun another generation of the file.
+    async fn renew_source(&self, file: &OpenFile, old: &Origin) -> Result<bool> {
+        let Some(inode) = self.journal().inode(file.ino).await? else {
+            return Ok(false);
+        };
+        let generation = file.extents.id().generation;
+        let Some(origin) = inode.content.origin else {
+            return Ok(false);
+        };
+        let is_ours = inode.content.generation == generation;
+        if !is_ours || (&origin.key, &origin.etag) == (&old.key, &old.etag) {
+            return Ok(false);
+        }
+        file.source.write().origin = Some(origin);
+        Ok(true)
+    }
+}
+
+/// The object that was asked for is not there any more, or not in that version.
+fn is_another_version(error: &remote::Error) -> bool {
+    matches!(
+        error,
+        remote::Error::NotFound { .. } | remote::Error::Changed { .. }
+    )
 }
 
 /// What has to be fetched before `[offset, offset + len)` can be overwritten.

@@ -2,7 +2,7 @@
 
 use journal::{Ino, Inode, SetAttr, Timestamp};
 
-use super::{Attributes, Result, Vfs, now};
+use super::{Attributes, Caller, Result, Vfs, now};
 
 /// The changes that one setattr asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +24,7 @@ pub struct SetAttributes {
 impl Vfs {
     /// stat(2).
     pub async fn attributes(&self, ino: Ino) -> Result<Attributes> {
+        self.check_watched(ino).await?;
         let inode = self.inode(ino).await?;
         self.attributes_of(&inode)
     }
@@ -31,19 +32,36 @@ impl Vfs {
     /// The attributes of an inode just read: from its extent file while somebody writes it.
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
         match self.inner.opens.get(inode.ino) {
-            Some(file) if file.has_writers() => Ok(Attributes::of_open(inode, &file.look()?.stat)),
+            Some(file) if file.has_writers() => {
+                let seen = file.look()?;
+                let changed = file.changed(&seen);
+                let mut attributes = Attributes::of_open(inode, &seen.stat, changed);
+                attributes.mode = self.present_mode(inode, &file)?;
+                Ok(attributes)
+            }
             _ => Ok(Attributes::of(inode)),
         }
     }
 
     /// chmod(2), chown(2), truncate(2), utimensat(2), in one call as the kernel sends them.
-    pub async fn set_attributes(&self, ino: Ino, set: SetAttributes) -> Result<Attributes> {
+    pub async fn set_attributes(
+        &self,
+        ino: Ino,
+        set: SetAttributes,
+        caller: Caller,
+    ) -> Result<Attributes> {
         self.writable()?;
+        self.check_watched(ino).await?;
         if let Some(size) = set.size {
             self.truncate(ino, size).await?;
+            self.changed_by(ino, caller).await?;
         }
+        let changes_owner = set.uid.is_some() || set.gid.is_some();
         let change = SetAttr {
-            mode: set.mode,
+            mode: match set.mode {
+                None if changes_owner => self.mode_after_chown(ino).await?,
+                mode => mode,
+            },
             uid: set.uid,
             gid: set.gid,
             size: None,
@@ -51,9 +69,10 @@ impl Vfs {
             mtime: set.mtime,
             ..SetAttr::default()
         };
-        if set.mode.is_some()
-            || set.uid.is_some()
-            || set.gid.is_some()
+        // Without anything to change it is a chown(-1, -1), which still moves ctime.
+        if set.size.is_none()
+            || set.mode.is_some()
+            || changes_owner
             || set.atime.is_some()
             || set.mtime.is_some()
         {
@@ -85,6 +104,9 @@ impl Vfs {
         let inode = self.journal().set_attr(ino, change, now()).await?;
         if let (Some(file), true) = (&written, sets_mtime) {
             self.match_times(file, &inode)?;
+        }
+        if change.mode.is_some() || sets_mtime {
+            self.watch(&inode, slot.open_file().as_deref())?;
         }
         Ok(inode)
     }

@@ -8,19 +8,22 @@
 //! |---|---|
 //! | `tree` | names: lookup, create, link, unlink, rename |
 //! | `listing` | directories that the store knows and the journal has yet to learn |
-//! | `directories` | opendir, readdir |
+//! | `directories`, `directory_blocks` | opendir, readdir, places in a directory |
 //! | `open_table`, `open`, `changes` | open files, their mode, close; what was changed meanwhile |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
-//! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes |
+//! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
+//! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
 //! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
 
 mod attributes;
+mod caller;
 mod changes;
 mod data;
 mod directories;
+mod directory_blocks;
 mod error;
 mod evict;
 mod fetch;
@@ -32,6 +35,7 @@ mod open_table;
 mod reaper;
 mod recovery;
 mod replaced;
+mod set_id;
 mod space;
 mod tree;
 mod xattrs;
@@ -45,6 +49,7 @@ use journal::{Ino, Inode, Journal, NodeId, Timestamp};
 use remote::Remote;
 
 pub use attributes::Attributes;
+pub use caller::Caller;
 pub use directories::DirectoryEntry;
 pub use error::{Error, Result};
 pub use evict::Freed;
@@ -125,6 +130,7 @@ struct Inner {
     parts: Parts,
     opens: open_table::OpenTable,
     directories: directories::DirectoryTable,
+    watched: set_id::Watched,
     listings: listing::Listings,
     fetcher: fetch::Fetcher,
     reaper: reaper::Reaper,
@@ -143,6 +149,7 @@ impl Vfs {
                 parts,
                 opens: open_table::OpenTable::default(),
                 directories: directories::DirectoryTable::default(),
+                watched: set_id::Watched::default(),
                 listings: listing::Listings::default(),
                 fetcher: fetch::Fetcher::default(),
                 reaper: reaper::Reaper::default(),
@@ -173,6 +180,14 @@ impl Vfs {
     /// How long the kernel may believe names and attributes.
     pub fn ttl(&self) -> Duration {
         self.inner.config.revalidate
+    }
+
+    /// How long the kernel may believe these attributes.
+    pub fn ttl_of(&self, attributes: &Attributes) -> Duration {
+        match attributes.is_set_id() {
+            true => Duration::ZERO,
+            false => self.ttl(),
+        }
     }
 
     /// Whether the kernel is to use extent files by itself where it can.

@@ -138,6 +138,11 @@ impl Vfs {
         if stat.size != inode.size {
             // A truncation that a crash interrupted, or a file that is only in the store so far.
             extents.truncate(inode.size)?;
+        }
+        let mtime = (inode.mtime.secs, inode.mtime.nanos);
+        if stat.size != inode.size || stat.mtime != mtime {
+            // What is fetched, evicted or made anew here is no change of the file.
+            extents.set_mtime(mtime)?;
             stat = extents.stat()?;
         }
         let passthrough = self.may_pass_through(inode) && extents.is_resident(inode.content.valid);
@@ -323,7 +328,7 @@ impl Vfs {
             }),
         };
         let ctime = match changed {
-            true => attributes::timestamp(seen.stat.ctime),
+            true => attributes::change_time(&seen.stat),
             false => now(),
         };
         self.journal()

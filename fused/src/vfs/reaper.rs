@@ -166,12 +166,14 @@ impl Vfs {
         let slot = self.inner.opens.slot(ino);
         let reaped = {
             let _gate = slot.gate.lock().await;
-            match slot.open_file() {
-                Some(_) => {
-                    self.inner.reaper.open.lock().insert(ino);
-                    Ok(None)
+            // Noted before the look, so that a close in between is not missed.
+            self.inner.reaper.open.lock().insert(ino);
+            match slot.open_file().is_some() || self.inner.directories.is_open(ino) {
+                true => Ok(None),
+                false => {
+                    self.inner.reaper.open.lock().remove(&ino);
+                    self.journal().reap(ino).await
                 }
-                None => self.journal().reap(ino).await,
             }
         };
         self.inner.opens.put(ino, slot);

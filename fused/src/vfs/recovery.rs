@@ -132,7 +132,11 @@ impl Vfs {
                 map_digest: seal.map_digest,
             }),
         };
-        let ctime = attributes::timestamp(stat.ctime);
+        // Not the extent file's ctime, which also our own work on it moves. Writing moves mtime too.
+        let ctime = match end.mtime == inode.mtime {
+            true => inode.ctime,
+            false => end.mtime,
+        };
         self.journal()
             .end_write(inode.ino, self.inner.parts.node, end, ctime)
             .await?;

@@ -1,4 +1,8 @@
-//! Extended attributes: the program's own, and the ones that tell a file's state.
+//! Extended attributes: the program's own, the access control lists, and the ones that tell a file's
+//! state.
+//!
+//! The kernel says who may read and write `user.`, `trusted.` and `security.`, and what makes a valid
+//! access control list; what is meant by one is in the journal. Other namespaces do not exist here.
 //!
 //! | name | value |
 //! |---|---|
@@ -9,18 +13,49 @@
 //! The three are computed, read-only, and not listed, so that `cp -a` and `rsync -X` do not try to
 //! copy them.
 
-use journal::{Ino, Inode, Kind, XattrMode};
+use journal::{Acl, AclKind, Ino, Inode, Kind, XattrMode};
 use nix::errno::Errno;
 use remote::keys;
 
-use super::{Result, Vfs, extent_id, now};
+use super::{Caller, Result, Vfs, extent_id, now};
 
 const PREFIX: &[u8] = b"user.fused.";
+
+const TRUSTED: &[u8] = b"trusted.";
+
+/// S_ISGID, of inode(7).
+const SET_GROUP_ID: u32 = 0o2000;
+
+/// What an attribute's name says about it.
+enum Name<'n> {
+    /// Told by us, without the prefix.
+    Own(&'n [u8]),
+    /// An access control list.
+    Acl(AclKind),
+    /// The program's.
+    Plain,
+}
+
+impl<'n> Name<'n> {
+    fn parse(name: &'n [u8]) -> Result<Name<'n>> {
+        if let Some(own) = name.strip_prefix(PREFIX) {
+            return Ok(Name::Own(own));
+        }
+        if let Some(kind) = AclKind::of_attribute(name) {
+            return Ok(Name::Acl(kind));
+        }
+        let namespaces: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
+        match namespaces.iter().any(|space| name.starts_with(space)) {
+            true => Ok(Name::Plain),
+            false => Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+}
 
 impl Vfs {
     /// getxattr(2).
     pub async fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        if let Some(own) = name.strip_prefix(PREFIX) {
+        if let Name::Own(own) = Name::parse(name)? {
             return self.own_xattr(ino, own).await;
         }
         let value = self.journal().get_xattr(ino, name).await?;
@@ -34,33 +69,53 @@ impl Vfs {
         name: &[u8],
         value: &[u8],
         mode: XattrMode,
+        caller: Caller,
     ) -> Result<()> {
         self.writable()?;
-        if name.starts_with(PREFIX) {
-            return Err(Errno::EPERM.into());
+        match Name::parse(name)? {
+            Name::Own(_) => Err(Errno::EPERM.into()),
+            Name::Acl(kind) => {
+                let acl = Acl::parse(value)?;
+                self.set_acl(ino, kind, acl.as_ref(), caller).await
+            }
+            Name::Plain => {
+                let journal = self.journal();
+                Ok(journal.set_xattr(ino, name, value, mode, now()).await?)
+            }
         }
-        if name.starts_with(b"system.") {
-            // POSIX ACLs and their like change what a mode means: not kept here yet.
-            return Err(Errno::EOPNOTSUPP.into());
-        }
-        Ok(self
-            .journal()
-            .set_xattr(ino, name, value, mode, now())
-            .await?)
+    }
+
+    async fn set_acl(
+        &self,
+        ino: Ino,
+        kind: AclKind,
+        acl: Option<&Acl>,
+        caller: Caller,
+    ) -> Result<()> {
+        let inode = self.inode(ino).await?;
+        let keep = inode.mode & SET_GROUP_ID == 0 || caller.may_set_group_id(inode.gid);
+        self.journal().set_acl(ino, kind, acl, keep, now()).await?;
+        self.flusher().wake();
+        Ok(())
     }
 
     /// listxattr(2).
-    pub async fn list_xattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
-        Ok(self.journal().list_xattr(ino).await?)
+    pub async fn list_xattr(&self, ino: Ino, caller: Caller) -> Result<Vec<Vec<u8>>> {
+        let mut names = self.journal().list_xattr(ino).await?;
+        if !caller.sees_trusted() {
+            names.retain(|name| !name.starts_with(TRUSTED));
+        }
+        Ok(names)
     }
 
     /// removexattr(2).
-    pub async fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+    pub async fn remove_xattr(&self, ino: Ino, name: &[u8], caller: Caller) -> Result<()> {
         self.writable()?;
-        if name.starts_with(PREFIX) {
-            return Err(Errno::EPERM.into());
+        match Name::parse(name)? {
+            Name::Own(_) => Err(Errno::EPERM.into()),
+            Name::Acl(kind) => self.set_acl(ino, kind, None, caller).await,
+            Name::Plain => Ok(self.journal().remove_xattr(ino, name, now()).await?),
         }
-        Ok(self.journal().remove_xattr(ino, name, now()).await?)
     }
 
     async fn own_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {

@@ -1,6 +1,8 @@
 //! Attributes change: chmod, chown, truncate, utimensat.
 
+use super::acl;
 use crate::attempts::transact;
+use crate::records::InodeRow;
 use crate::txn::{Order, Txn};
 use crate::types::{Ino, Inode, Kind, Seal, SetAttr, Timestamp};
 use crate::{Error, Journal};
@@ -8,7 +10,7 @@ use crate::{Error, Journal};
 impl Journal {
     /// Changes what is given. A new size is a new epoch of the bytes and a new place in the order of
     /// becoming visible; a new mode, owner or mtime is a new epoch of the attributes; atime alone is
-    /// neither.
+    /// neither. An access control list follows the mode.
     pub async fn set_attr(&self, ino: Ino, set: SetAttr, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => set_attr(txn, ino, set, now))
     }
@@ -54,6 +56,9 @@ async fn set_attr(
     inode.atime = set.atime.unwrap_or(inode.atime);
     inode.mtime = set.mtime.unwrap_or(inode.mtime);
     inode.ctime = set.ctime.unwrap_or(now);
+    if set.mode.is_some() {
+        acl::follow_mode(txn, inode).await?;
+    }
 
     let travels = |inode: &Inode| (inode.mode, inode.uid, inode.gid, inode.mtime);
     let retouched = inode.kind.is_synced() && travels(inode) != travels(&before);
@@ -66,4 +71,22 @@ async fn set_attr(
         txn.put_inode(&row)?;
     }
     Ok(row.inode)
+}
+
+/// Changes the mode alone, as a change that travels. The caller writes the inode afterwards.
+pub(super) async fn change_mode(
+    txn: &mut Txn<'_>,
+    row: &mut InodeRow,
+    mode: u32,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if row.inode.mode == mode {
+        return Ok(());
+    }
+    row.inode.mode = mode;
+    if row.inode.kind.is_synced() {
+        row.inode.meta_epoch += 1;
+        txn.mark_unsynced(row, Order::Keep, now).await?;
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! New names: `create` makes an inode with its first name, `link` gives it another.
 
+use super::acl;
 use crate::attempts::transact;
 use crate::records::{CHUNK_BYTES, ChunkRow, InodeRow};
 use crate::txn::{Order, Txn, check_name};
@@ -14,7 +15,8 @@ const TARGET_BYTES_MAX: usize = 4095;
 
 impl Journal {
     /// Creates an inode of any kind and its name. A file starts at epoch 1 and is unsynced, as is a
-    /// directory; what the store can't hold is not. With [`NewInode::writer`] the file is open for
+    /// directory; what the store can't hold is not. A default access control list of the directory is
+    /// inherited, and takes the place of the umask. With [`NewInode::writer`] the file is open for
     /// writing at once, as after `begin_write`.
     pub async fn create(
         &self,
@@ -107,6 +109,7 @@ async fn create(
         orphan_on: None,
         moved: false,
     };
+    acl::inherit(txn, parent, &mut row.inode, new.umask).await?;
     if new.kind == Kind::File {
         txn.set_writer(&mut row, new.writer)?;
     }

@@ -5,6 +5,7 @@
 //! here (garbage, or deleted from the store after the listing was asked for) or belongs to an inode
 //! that lives under another name now (its claim).
 
+use super::acl;
 use super::forget::{drop_cached, is_forgettable};
 use crate::attempts::transact;
 use crate::records::{ClaimRow, InodeRow, ResyncRow};
@@ -53,7 +54,7 @@ async fn import(
         match txn.dirent(dir, &found.name).await? {
             Some(entry) if entry.kind == Kind::File && found.kind == Kind::File => {
                 let row = txn.behind(entry).await?;
-                changed.extend(compare(txn, row, found, listed_at)?);
+                changed.extend(compare(txn, row, found, listed_at).await?);
             }
             Some(entry) if entry.kind == Kind::File && found.kind == Kind::Directory => {
                 // The bucket holds both `a` and `a/b`: the directory wins.
@@ -154,7 +155,7 @@ async fn add(
 }
 
 /// A file that the journal knows: has the store a newer object?
-fn compare(
+async fn compare(
     txn: &mut Txn<'_>,
     mut row: InodeRow,
     found: &Found,
@@ -177,12 +178,26 @@ fn compare(
         listed_at,
     );
     let inode = &mut row.inode;
-    inode.mode = found.mode.map_or(inode.mode, |mode| mode & 0o7777);
+    take_mode(txn, inode, found.mode).await?;
     inode.uid = found.uid.unwrap_or(inode.uid);
     inode.gid = found.gid.unwrap_or(inode.gid);
     inode.content.learned = found.learned;
     txn.put_inode(&row)?;
     Ok(Some(row.inode))
+}
+
+/// The store's permission bits, where it has some; an access control list that is kept here follows.
+pub(super) async fn take_mode(
+    txn: &mut Txn<'_>,
+    inode: &mut Inode,
+    mode: Option<u32>,
+) -> Result<(), Error> {
+    let mode = mode.map_or(inode.mode, |mode| mode & 0o7777);
+    if mode != inode.mode {
+        inode.mode = mode;
+        acl::follow_mode(txn, inode).await?;
+    }
+    Ok(())
 }
 
 /// Clean, with a name, and nobody is writing it.

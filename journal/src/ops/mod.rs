@@ -1,5 +1,6 @@
 //! The typed transactions, a topic each.
 
+mod acl;
 mod attrs;
 mod create;
 mod detach;

@@ -1,6 +1,6 @@
 //! A second look at one clean file: is its object still the same, another, or gone?
 
-use super::import::{is_other_object, is_untouched, replace_object};
+use super::import::{is_other_object, is_untouched, replace_object, take_mode};
 use super::unlink::make_orphan;
 use crate::attempts::transact;
 use crate::records::corrupt;
@@ -45,7 +45,7 @@ async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Re
                 replace_object(&mut row, etag.clone(), *size, *mtime, now);
             }
             let inode = &mut row.inode;
-            inode.mode = mode.map_or(inode.mode, |mode| mode & 0o7777);
+            take_mode(txn, inode, *mode).await?;
             inode.uid = uid.unwrap_or(inode.uid);
             inode.gid = gid.unwrap_or(inode.gid);
             if !inode.content.learned {

@@ -99,7 +99,8 @@ async fn end_write(
         let inode = &mut row.inode;
         inode.size = end.size;
         inode.mtime = end.mtime;
-        inode.ctime = now;
+        // The write is reported late; what changed the inode since then, such as a chmod, is not undone.
+        inode.ctime = inode.ctime.max(now);
         inode.meta_epoch += 1;
         inode.content.epoch = inode.content.epoch.next();
         inode.content.valid = inode.content.valid.min(end.size);

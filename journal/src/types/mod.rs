@@ -1,16 +1,18 @@
 //! The vocabulary of the journal: what callers put in and what they get back.
 //!
 //! [`ids`] are the numbers, [`inode`] is the file as the journal knows it, [`requests`] what a
-//! typed transaction is asked for, [`answers`] what it tells. Everything that is also stored derives
+//! typed transaction is asked for, [`answers`] what it tells, [`acl`] who may do what. Everything that is also stored derives
 //! serde; the order of fields is the order of bytes (see [`crate::records`]), so it is part of the
 //! format and guarded by fixtures.
 
+mod acl;
 mod answers;
 mod ids;
 mod inode;
 mod requests;
 mod time;
 
+pub use acl::{Acl, AclKind};
 pub use answers::{
     DirEntry, FlushOutcome, Garbage, Orphan, Removed, Renamed, Resync, Unsynced, Upload, Usage,
     Wanted,

@@ -17,8 +17,11 @@ pub struct Identity {
 pub struct NewInode {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits; the caller has applied the umask and inheritance.
+    /// Permission bits as the program asked for them.
     pub mode: u32,
+    /// Permission bits that the program takes from them, where no default access control list is
+    /// inherited. A symlink has no mode and takes no notice.
+    pub umask: u32,
     /// Owner.
     pub uid: u32,
     /// Group.

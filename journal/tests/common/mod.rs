@@ -45,6 +45,7 @@ pub fn new(kind: Kind) -> NewInode {
         },
         uid: 1000,
         gid: 1000,
+        umask: 0,
         rdev: 0,
         target: None,
         writer: None,

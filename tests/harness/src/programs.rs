@@ -15,6 +15,13 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(240);
 pub struct Program(Command);
 
 impl Program {
+    /// A few lines of Python, for system calls that no tool makes; arguments are `sys.argv[1:]`.
+    pub fn python_line(text: &str) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-B", "-c", text]);
+        Self(command)
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, value: impl AsRef<OsStr>) -> Self {

@@ -41,10 +41,11 @@ impl Way {
     }
 }
 
-/// For each function `fn name(way: &Way)`: four tests in a module of its name.
+/// For each function `fn name(way: &Way)`: four tests in a module of its name. An attribute before the
+/// name, such as `#[ignore = "takes an hour"]`, is each of theirs.
 #[macro_export]
 macro_rules! every_way {
-    ($($name:ident),+ $(,)?) => { $(
+    ($($(#[$attribute:meta])* $name:ident),+ $(,)?) => { $(
         mod $name {
             use $crate::Way;
 
@@ -54,21 +55,25 @@ macro_rules! every_way {
             }
 
             #[test]
+            $(#[$attribute])*
             fn in_a_folder_by_passthrough() {
                 on(|| Way::folder("passthrough=auto"));
             }
 
             #[test]
+            $(#[$attribute])*
             fn in_a_folder_through_the_daemon() {
                 on(|| Way::folder("passthrough=off"));
             }
 
             #[test]
+            $(#[$attribute])*
             fn in_a_bucket_by_passthrough() {
                 on(|| Way::bucket("passthrough=auto"));
             }
 
             #[test]
+            $(#[$attribute])*
             fn in_a_bucket_through_the_daemon() {
                 on(|| Way::bucket("passthrough=off"));
             }
