@@ -13,7 +13,7 @@ use std::time::Duration;
 use harness::run;
 
 use crate::content::{self, VERSION_BYTES_MIN, claimed_version};
-use crate::ledger::{Crash, History, Ledger, State};
+use crate::ledger::{Crash, History, Ledger, State, is_strict};
 
 /// What recovery calls the earlier version of a file whose name went back to another.
 const ASIDE: &str = ".before-power-cut";
@@ -104,7 +104,8 @@ impl Found {
     }
 
     /// Compares with the ledgers; gives what is wrong, and makes what was found their new beginning.
-    pub fn judge(&self, root: &Path, ledgers: &mut [Ledger]) -> Vec<String> {
+    /// `stored`: all of it is in the store, too, so even what was never synced has a complete version.
+    pub fn judge(&self, root: &Path, ledgers: &mut [Ledger], stored: bool) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut known = BTreeSet::new();
         for (number, ledger) in ledgers.iter_mut().enumerate() {
@@ -113,6 +114,7 @@ impl Found {
                 root,
                 ledger,
                 wrong: &mut wrong,
+                stored,
             };
             known.insert(format!("w{number}"));
             judge.histories(&mut known);
@@ -175,6 +177,7 @@ struct Judge<'a> {
     root: &'a Path,
     ledger: &'a mut Ledger,
     wrong: &'a mut Vec<String>,
+    stored: bool,
 }
 
 impl Judge<'_> {
@@ -192,7 +195,12 @@ impl Judge<'_> {
                     continue;
                 }
             };
-            if !history.allowed().contains(&state) {
+            if self.is_litter(&history, &state) {
+                self.ledger.litter += 1;
+                if let State::File(version) = &state {
+                    self.ledger.versions.get_mut(version).expect("known").linked = true;
+                }
+            } else if !history.allows(&state) {
                 let text = format!("{path}: {state:x?}; {}", self.told(&history));
                 self.wrong.push(text);
             }
@@ -205,6 +213,7 @@ impl Judge<'_> {
             let history = self.ledger.paths.get_mut(&path).expect("listed above");
             history.states = vec![state];
             history.floor = 0;
+            history.cut_off = false;
         }
         for (number, version) in &mut self.ledger.versions {
             let found = places.get(number);
@@ -242,6 +251,17 @@ impl Judge<'_> {
         format!("allowed are {states} ({before} states before these)")
     }
 
+    /// A removed file whose object came after the crash took the record of its upload: nobody deletes it, and
+    /// the next listing shows it again. A known gap, counted; with `CRASH_STRICT` set it is an error.
+    fn is_litter(&self, history: &History, state: &State) -> bool {
+        let was_here = match state {
+            State::File(version) => history.ever.contains(version),
+            State::Directory => true,
+            _ => false,
+        };
+        !is_strict() && *history.last() == State::Absent && !history.allows(state) && was_here
+    }
+
     /// What a path holds now.
     fn state(&mut self, path: &str, history: &History) -> Result<State, String> {
         if let Some((file, name)) = path.split_once('#') {
@@ -277,7 +297,7 @@ impl Judge<'_> {
             if let Err(why) = log.judge(bytes) {
                 self.wrong.push(format!("{path}: {why}"));
             }
-            (log.floor, log.tried) = (bytes.len(), bytes.len());
+            log.found(bytes, self.stored);
         }
         for (path, table) in tables {
             known.insert(path.clone());
@@ -285,7 +305,10 @@ impl Judge<'_> {
             match judged {
                 Ok(counts) => {
                     for (page, count) in table.pages.iter_mut().zip(counts) {
-                        (page.floor, page.written) = (count, count);
+                        page.written = count;
+                        if self.stored {
+                            page.floor = count;
+                        }
                     }
                 }
                 Err(why) => self.wrong.push(format!("{path}: {why}")),
@@ -306,11 +329,10 @@ fn interrupted(ledger: &mut Ledger, history: &History, bytes: &[u8]) -> Option<S
     let known = bytes.is_empty() && version.len == 0;
     let prefix = bytes.len() >= version.written
         && content::version(number, version.len.max(VERSION_BYTES_MIN)).starts_with(bytes);
-    if !known && !(begun && prefix) {
-        return None;
-    }
-    version.len = bytes.len();
-    Some(State::File(number))
+    (known || begun && prefix).then(|| {
+        version.len = bytes.len();
+        State::File(number)
+    })
 }
 
 /// A file's bytes; none if there is no such file.
@@ -331,7 +353,7 @@ pub fn judge_object(ledgers: &[Ledger], key: &str, bytes: &[u8]) -> Option<Strin
     let name = key.strip_suffix(ASIDE).unwrap_or(key);
     for ledger in ledgers {
         if let Some(log) = ledger.logs.get(name) {
-            let whole = content::log(log.seed, bytes.len()) == bytes;
+            let whole = log.may_be(bytes);
             return (!whole).then(|| format!("object {key}: a torn log"));
         }
         if let Some(table) = ledger.tables.get(name) {
@@ -364,7 +386,11 @@ fn is_prefix(history: &History, bytes: &[u8]) -> bool {
 }
 
 /// What is in the store, against what is on the mount when all of it is said to be there.
-pub fn judge_store(found: &Found, objects: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+pub fn judge_store(
+    found: &Found,
+    objects: &BTreeMap<String, Vec<u8>>,
+    ledgers: &mut [Ledger],
+) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut expected: BTreeMap<&String, &Vec<u8>> = BTreeMap::new();
     for (path, thing) in &found.tree {
@@ -388,7 +414,13 @@ pub fn judge_store(found: &Found, objects: &BTreeMap<String, Vec<u8>>) -> Vec<St
     for key in objects.keys() {
         let hidden = key.ends_with('/') || key.starts_with(STAGING);
         if !hidden && !expected.contains_key(key) {
-            wrong.push(format!("object {key}: no such file on the mount"));
+            let of = ledgers
+                .iter_mut()
+                .find(|ledger| ledger.paths.contains_key(key));
+            match of.filter(|_| !is_strict()) {
+                Some(ledger) => ledger.litter += 1,
+                None => wrong.push(format!("object {key}: no such file on the mount")),
+            }
         }
     }
     wrong

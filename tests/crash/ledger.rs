@@ -22,6 +22,11 @@ pub enum Crash {
     PowerCut,
 }
 
+/// Whether the known gaps count as errors: `CRASH_STRICT` is set.
+pub fn is_strict() -> bool {
+    std::env::var_os("CRASH_STRICT").is_some()
+}
+
 /// What can be under a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -43,6 +48,8 @@ pub struct History {
     pub floor: usize,
     /// Every version ever written under this name: the store may still have any of them.
     pub ever: BTreeSet<u64>,
+    /// A truncating open gave the versions before it up; see [`Ledger::begin_truncated`].
+    pub cut_off: bool,
 }
 
 impl History {
@@ -51,6 +58,7 @@ impl History {
             states: vec![state],
             floor: 0,
             ever: BTreeSet::new(),
+            cut_off: false,
         }
     }
 
@@ -62,6 +70,16 @@ impl History {
     /// What a crash may leave.
     pub fn allowed(&self) -> &[State] {
         &self.states[self.floor..]
+    }
+
+    /// Whether a crash may leave this.
+    pub fn allows(&self, state: &State) -> bool {
+        let forgotten = match state {
+            State::Absent => true,
+            State::File(version) => self.ever.contains(version),
+            _ => false,
+        };
+        self.allowed().contains(state) || (self.cut_off && forgotten)
     }
 
     /// Whether the newest state was begun and not acknowledged.
@@ -93,6 +111,8 @@ pub struct Ledger {
     pub logs: BTreeMap<String, Log>,
     pub tables: BTreeMap<String, Table>,
     pub calls: u64,
+    /// Removed files and objects found again; see `check`.
+    pub litter: u64,
     next_version: u64,
 }
 
@@ -106,6 +126,7 @@ impl Ledger {
             logs: BTreeMap::new(),
             tables: BTreeMap::new(),
             calls: 0,
+            litter: 0,
             next_version: (worker as u64 + 1) << 40,
         }
     }
@@ -147,6 +168,18 @@ impl Ledger {
             history.ever.insert(*version);
         }
         history.states.push(state);
+    }
+
+    /// O_TRUNC is about to begin a new version in the place of another.
+    ///
+    /// Until the new one is safe a power cut may leave the last version *that is an object*, or none: the
+    /// local bytes of the one before go with the open, fsynced or not, as on any local file system. With
+    /// `CRASH_STRICT` set that one must come back.
+    pub fn begin_truncated(&mut self, path: &str, version: u64) {
+        self.begin(path, State::File(version));
+        if self.crash == Crash::PowerCut && !is_strict() {
+            self.paths.get_mut(path).expect("just begun").cut_off = true;
+        }
     }
 
     /// A rename is about to move what a path holds; unlike removing it, that gives nothing up.
@@ -227,6 +260,7 @@ impl Ledger {
     fn raise(&mut self, path: &str) {
         let history = self.paths.get_mut(path).expect("a path that was begun");
         history.floor = history.states.len() - 1;
+        history.cut_off = false;
     }
 
     /// The known paths that begin so.

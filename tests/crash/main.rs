@@ -24,4 +24,5 @@ mod ledger;
 mod power_cuts;
 mod rounds;
 mod special;
+mod the_checker;
 mod workload;

@@ -14,7 +14,7 @@ use harness::{Cache, Mount, MountOptions, Store};
 use crate::check::{Found, judge_object, judge_store, look_at};
 use crate::content::Dice;
 use crate::image::{Image, Kind};
-use crate::ledger::{Crash, Ledger, State};
+use crate::ledger::{Crash, Ledger};
 use crate::workload::{Ended, Manners, Worker};
 
 const IMAGE_BYTES: u64 = 2 << 30;
@@ -50,6 +50,7 @@ struct Tally {
     calls: u64,
     files: u64,
     torn: usize,
+    litter: u64,
     checks: Duration,
 }
 
@@ -139,16 +140,23 @@ impl Rounds {
             let look = Instant::now();
             self.check(&mount, round);
             self.tally.checks += look.elapsed();
+            // Shown when a test fails or hangs.
+            let (calls, files) = (self.tally.calls, self.tally.files);
+            eprintln!(
+                "crash {round} at {:.1?}: {calls} calls, {files} files so far",
+                began.elapsed()
+            );
         }
         let Tally {
             calls,
             files,
             torn,
+            litter,
             checks,
         } = &self.tally;
         eprintln!(
             "{} crashes in {:.1?} (checks {checks:.1?}): {calls} acknowledged calls, {files} files looked \
-             at, {torn} versions lost that nobody had synced; {:?}",
+             at, {torn} versions lost that nobody had synced, {litter} removed ones found again; {:?}",
             self.count,
             began.elapsed(),
             self.plan
@@ -200,6 +208,7 @@ impl Rounds {
                 panic!("w{number} in round {round}, before the crash: {error}\n{log}");
             }
             self.tally.calls += std::mem::take(&mut ledger.calls);
+            self.tally.litter += std::mem::take(&mut ledger.litter);
             self.ledgers.push(ledger);
         }
         if let Some(image) = &mut self.image {
@@ -222,25 +231,23 @@ impl Rounds {
     fn check(&mut self, mount: &Mount, round: usize) {
         let found = look_within_limit(mount.path());
         self.tally.files += found.len() as u64;
-        let wrong = found.judge(mount.path(), &mut self.ledgers);
+        let wrong = found.judge(mount.path(), &mut self.ledgers, false);
         self.complain(wrong, round, "on the mount", &mount.log());
         for path in found.asides() {
             fs::remove_file(mount.join(path)).expect("a removable file");
         }
         if self.dice.chance(66) || round + 1 == self.count {
+            let began = Instant::now();
             mount.sync();
+            eprintln!("`fused sync` after crash {round}: {:.1?}", began.elapsed());
             let found = look_within_limit(mount.path());
-            let mut wrong = found.judge(mount.path(), &mut self.ledgers);
-            wrong.extend(judge_store(&found, &objects_of(&self.store)));
+            let mut wrong = found.judge(mount.path(), &mut self.ledgers, true);
+            wrong.extend(judge_store(
+                &found,
+                &objects_of(&self.store),
+                &mut self.ledgers,
+            ));
             self.complain(wrong, round, "after `fused sync`", &mount.log());
-            for ledger in &mut self.ledgers {
-                for history in ledger.paths.values_mut() {
-                    history.ever.clear();
-                    if let State::File(version) = history.last() {
-                        history.ever.insert(*version);
-                    }
-                }
-            }
         }
     }
 

@@ -180,7 +180,10 @@ impl Worker {
         let len = self.size();
         let version = self.ledger.new_version(len);
         let bytes = content::version(version, len);
-        self.ledger.begin(path, State::File(version));
+        match exclusive {
+            true => self.ledger.begin(path, State::File(version)),
+            false => self.ledger.begin_truncated(path, version),
+        }
         let mut options = File::options();
         options.write(true);
         match exclusive {
@@ -414,8 +417,10 @@ impl Worker {
             seed: self.dice.next(),
             floor: 0,
             tried: 0,
+            ragged: false,
+            good: 0,
         };
-        let log = self
+        let mut log = self
             .ledger
             .logs
             .entry(path.clone())
@@ -431,6 +436,14 @@ impl Worker {
                 .create(true)
                 .open(self.at(&path))?,
         };
+        if log.ragged {
+            file.set_len(log.good as u64)?;
+            file.sync_all()?;
+            self.before_crash()?;
+            (log.floor, log.tried) = (log.good, log.good);
+            log.ragged = false;
+            *self.log_of(&path) = log.clone();
+        }
         let count = 1 + self.dice.below(24 * KIB);
         let end = log.tried + count;
         let bytes = content::log(log.seed, end);
