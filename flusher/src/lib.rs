@@ -32,6 +32,7 @@ mod garbage;
 mod handle;
 mod identity;
 mod locks;
+mod lost;
 mod memory;
 mod occupant;
 mod order;
