@@ -43,6 +43,8 @@ pub(crate) enum Request {
     Inode(journal::Ino),
     /// Everything that is closed by now.
     Everything,
+    /// Delete what is garbage.
+    Sweep,
     /// Only that the next scan is over.
     Scan(oneshot::Sender<()>),
 }

@@ -34,7 +34,7 @@ pub(crate) async fn make(
         }
     }
     let epoch = inode.content.epoch;
-    let attrs = attributes(inode, core.config.node, epoch);
+    let attrs = attributes(inode, core.config.node, epoch, key);
     if core.abilities().markers {
         core.changing(core.remote().make_dir(key, &attrs)).await?;
     }

@@ -9,7 +9,11 @@
 //! | is gone | expect nothing and try again: deleting elsewhere loses nothing of ours |
 //! | carries the mark of exactly this version | it is our own earlier attempt, whose answer was lost: done |
 //! | carries the mark of another version of this file, or of one detached from it | expect that one and try again |
+//! | carries a mark of ours that was put to this very key | the same: a crash took the record of it |
 //! | anything else | somebody else's: a conflict |
+//!
+//! Before an object is replaced the journal is made durable: what a power cut takes of it must not be the reason
+//! why the object went.
 //!
 //! After every write the object is looked at: its size must be what was sent, and its etag the one that the
 //! store answered, or the write does not count.
@@ -19,7 +23,7 @@ use remote::{Condition, ETag, ObjectKey, ObjectMeta, Put};
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::identity::own_mark;
+use crate::identity::{is_in_place, own_mark};
 
 /// Rounds until a key counts as contested; each learns something new, so two are the rule.
 const ROUNDS_MAX: usize = 4;
@@ -85,6 +89,9 @@ where
 {
     let mut condition = expected(core, writing.key).await?;
     for _ in 0..ROUNDS_MAX {
+        if let Condition::Match(_) = condition {
+            durable(core).await?;
+        }
         match core.changing(put(condition.clone())).await {
             Ok(stored) => return verify(core, writing, stored).await.map(Guarded::Stored),
             // A version that is not there any more is reported either way, by store.
@@ -111,6 +118,12 @@ where
     Err(Error::Unsteady {
         key: writing.key.0.clone(),
     })
+}
+
+/// Makes the journal durable before an object goes: after a power cut it must not refer to what another
+/// has taken the place of, or was deleted, on the strength of transactions that are lost.
+pub(crate) async fn durable(core: &Core) -> Result<(), Error> {
+    Ok(core.journal().sync().await?)
 }
 
 /// Whether somebody else's object is at `key`; for writes whose condition the store doesn't check.
@@ -184,12 +197,14 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
             (false, None) => There::Foreign,
         });
     }
-    // Of another file of ours that was parted from its object (see `detach`). One that has an object
-    // elsewhere is not enough: other tools copy marks along with bytes.
-    let abandoned = match core.journal().inode(Ino(mark.ino)).await? {
-        None => false,
-        Some(other) => other.content.origin.is_none(),
-    };
+    // Of another file of ours that was put here, and the record of it lost in a crash, perhaps with the file;
+    // or that was parted from its object (see `detach`). One that has an object elsewhere is not enough:
+    // other tools copy marks along with bytes.
+    let abandoned = is_in_place(&mark, writing.key)
+        || match core.journal().inode(Ino(mark.ino)).await? {
+            None => false,
+            Some(other) => other.content.origin.is_none(),
+        };
     Ok(match meta.etag {
         Some(etag) if abandoned => There::OurOlder(etag),
         _ => There::Foreign,

@@ -16,6 +16,8 @@ use remote::{DirMarkers, ETag, ObjectKey};
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::expect::durable;
+use crate::identity::{is_in_place, own_mark};
 
 /// Rows read at a time.
 const PAGE_ROWS: usize = 256;
@@ -48,8 +50,8 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
             return Ok(swept);
         };
         after = Some(last.key.clone());
-        // A power cut must not bring back an inode whose object is gone.
-        core.journal().sync().await?;
+        // What made these garbage must survive a power cut, or there would be files without their objects.
+        durable(core).await?;
         // Level by level, the deepest first: a directory goes after what was in it.
         let mut levels = BTreeMap::<_, Vec<Garbage>>::new();
         for row in page {
@@ -121,6 +123,8 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
             .await
         {
             Ok(()) | Err(remote::Error::NotFound { .. }) => {}
+            Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. })
+                if delete_forgotten(core, &key).await? => {}
             Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
                 tracing::info!(%key, "not deleted: somebody else has replaced it in the store");
             }
@@ -132,6 +136,30 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     journal.garbage_done(&row.key).await?;
     tracing::debug!(%key, "deleted");
     Ok(Verdict::Done)
+}
+
+/// Deletes what one of our own files, that is no more, has put there: a crash took the record of that. False if
+/// the object is anybody else's.
+async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<bool, Error> {
+    let Some(meta) = core.remote().head(key).await? else {
+        return Ok(true);
+    };
+    let mark = own_mark(&meta.posix, core.config.node).filter(|mark| is_in_place(mark, key));
+    let (Some(mark), Some(etag)) = (mark, meta.etag) else {
+        return Ok(false);
+    };
+    let owner = core.journal().inode(Ino(mark.ino)).await?;
+    if owner.is_some_and(|inode| inode.nlink > 0) {
+        return Ok(false);
+    }
+    match core
+        .changing(core.remote().delete_matching(key, &etag))
+        .await
+    {
+        Ok(()) | Err(remote::Error::NotFound { .. }) => Ok(true),
+        Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Who still needs a garbage key.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use journal::{Epoch, Ino, Wanted};
+use journal::{Epoch, Ino, Origin, Wanted};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::FlusherConfig;
 use crate::core::{Core, Request};
+use crate::error::Error;
 use crate::key::wanted_key;
+use crate::lost::record_again;
 use crate::reconcile::Reconciler;
 use crate::status::{FlusherStatus, Progress, State};
 
@@ -84,6 +86,26 @@ impl Flusher {
     /// Sends this inode without any settling time, even if a writer has it open.
     pub fn flush_now(&self, ino: Ino) {
         self.inner.core.requests.lock().push(Request::Inode(ino));
+        self.inner.core.requested.notify_one();
+    }
+
+    /// The object that an inode's missing bytes come from is not there any more. Whether it was one of its own
+    /// newer versions that replaced it, which the journal knows now.
+    pub async fn replaced_by_own(&self, ino: Ino, old: &Origin) -> Result<bool, Error> {
+        let core = &self.inner.core;
+        // An upload that is about to be recorded ends first.
+        let _lock = core.locks.lock([old.key.clone()]).await;
+        let inode = core.journal().inode(ino).await?;
+        let origin = inode.and_then(|inode| inode.content.origin);
+        if origin.is_some_and(|now| (&now.key, &now.etag) != (&old.key, &old.etag)) {
+            return Ok(true);
+        }
+        record_again(core, ino).await
+    }
+
+    /// Deletes garbage now. What still waits for an upload to replace it is left; ask again after that.
+    pub fn sweep_now(&self) {
+        self.inner.core.requests.lock().push(Request::Sweep);
         self.inner.core.requested.notify_one();
     }
 

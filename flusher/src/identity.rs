@@ -3,17 +3,21 @@
 //! A put whose answer was lost may have happened. When the next attempt finds an object where it expected
 //! none, it must know whether that is its own earlier attempt or somebody else's file. Etags can't tell
 //! (their computation is the store's business), so every object carries a mark: node, inode, epoch and
-//! attribute epoch ([`FileVersion`]).
+//! attribute epoch ([`FileVersion`]), and a digest of the key that it is put to, its *place*.
 //!
 //! Inode numbers are never reused by one journal, and the node is random per cache directory, so a mark
 //! names one version of one file. Other tools that copy objects copy the mark: a size and an epoch that
 //! fit are asked for as well, and a foreign copy under our key with our mark *is* our version.
+//!
+//! The place matters where another file of ours takes the key: after a crash the journal may not know of what
+//! an earlier file put there, nor of that file. With this key as its place the object is ours to replace;
+//! with another it is somebody's copy.
 
 use journal::{Epoch, Inode, NodeId, Timestamp};
-use remote::{FileVersion, PosixAttrs};
+use remote::{FileVersion, ObjectKey, PosixAttrs};
 
-/// The attributes of an inode as they travel on its object that holds version `epoch`.
-pub(crate) fn attributes(inode: &Inode, node: NodeId, epoch: Epoch) -> PosixAttrs {
+/// The attributes of an inode as they travel on its object at `key` that holds version `epoch`.
+pub(crate) fn attributes(inode: &Inode, node: NodeId, epoch: Epoch, key: &ObjectKey) -> PosixAttrs {
     PosixAttrs {
         mode: Some(inode.mode),
         uid: Some(inode.uid),
@@ -25,6 +29,7 @@ pub(crate) fn attributes(inode: &Inode, node: NodeId, epoch: Epoch) -> PosixAttr
             ino: inode.ino.0,
             epoch: epoch.0,
             meta_epoch: inode.meta_epoch,
+            place: place(key),
         }),
     }
 }
@@ -32,6 +37,19 @@ pub(crate) fn attributes(inode: &Inode, node: NodeId, epoch: Epoch) -> PosixAttr
 /// The mark among an object's attributes, if this node made it.
 pub(crate) fn own_mark(attrs: &PosixAttrs, node: NodeId) -> Option<FileVersion> {
     attrs.version.filter(|mark| mark.node == node.0)
+}
+
+/// Whether this mark was put to this key, and not copied there.
+pub(crate) fn is_in_place(mark: &FileVersion, key: &ObjectKey) -> bool {
+    mark.place == place(key)
+}
+
+/// The first eight bytes, little-endian, of the BLAKE3 hash of the key; never 0.
+fn place(key: &ObjectKey) -> u64 {
+    let digest = blake3::hash(key.as_str().as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.as_bytes()[..8]);
+    u64::from_le_bytes(first).max(1)
 }
 
 fn nanoseconds(at: Timestamp) -> i128 {
@@ -56,6 +74,7 @@ mod tests {
             ino: 2,
             epoch: 3,
             meta_epoch: 4,
+            place: 5,
         };
         let attrs = PosixAttrs {
             version: Some(version),

@@ -34,6 +34,7 @@ mod handle;
 mod identity;
 mod key;
 mod locks;
+mod lost;
 mod memory;
 mod occupant;
 mod order;

@@ -183,6 +183,9 @@ impl Reconciler {
                         self.order_stale = true;
                     }
                 }
+                // A failing store is not asked more often for it.
+                Request::Sweep if self.sweep_failures == 0 => self.sweep_due = Some(now),
+                Request::Sweep => {}
                 Request::Scan(tell) => {
                     self.scan().await?;
                     // Whoever asked may have gone away.

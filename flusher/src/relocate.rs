@@ -10,7 +10,7 @@ use remote::{ETag, ObjectKey, PosixAttrs};
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::expect::{Writing, is_foreign, verify};
+use crate::expect::{Writing, durable, is_foreign, verify};
 use crate::identity::{attributes, own_mark};
 use crate::snapshot::Snapshot;
 
@@ -43,7 +43,8 @@ pub(crate) async fn copy(
     if is_foreign(core, &writing).await? {
         return Ok(Moved::Conflict);
     }
-    let attrs = travelling(core, inode, origin);
+    durable(core).await?;
+    let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);
     let request = core.remote().copy(&from, to, &attrs, etag.as_ref());
     let stored = match core.changing(request).await {
@@ -61,7 +62,7 @@ pub(crate) async fn copy(
 /// Rewrites mode, owner and times on the object.
 pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Result<Moved, Error> {
     let key = ObjectKey::from(origin.key.as_str());
-    let attrs = attributes(inode, core.config.node, origin.epoch);
+    let attrs = attributes(inode, core.config.node, origin.epoch, &key);
     let etag = origin.etag.clone().map(ETag);
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
     let stored = match core.changing(request).await {
@@ -92,8 +93,8 @@ pub(crate) async fn forgo(core: &Core, inode: &Inode, origin: &Origin) -> Result
 
 /// What travels with a copy. Of an object that was only listed, its own attributes are not known here:
 /// left open, they are taken from the source.
-fn travelling(core: &Core, inode: &Inode, origin: &Origin) -> PosixAttrs {
-    let attrs = attributes(inode, core.config.node, origin.epoch);
+fn travelling(core: &Core, inode: &Inode, origin: &Origin, to: &ObjectKey) -> PosixAttrs {
+    let attrs = attributes(inode, core.config.node, origin.epoch, to);
     match inode.content.learned {
         false => PosixAttrs {
             version: attrs.version,

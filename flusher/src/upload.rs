@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::expect::{Guarded, Writing, guarded};
 use crate::identity::attributes;
+use crate::lost::record_again;
 use crate::parts::{OBJECT_BYTES_MAX, PARTS_MAX, part_bytes, part_count, part_range};
 use crate::snapshot::Snapshot;
 
@@ -64,7 +65,10 @@ pub(crate) async fn upload(
         upload_whole(core, &snapshot, key).await
     };
     core.stats.upload_ended(ino);
-    result
+    match result {
+        Err(Error::BaseLost { .. }) if record_again(core, ino).await? => Ok(Sent::Changed),
+        result => result,
+    }
 }
 
 async fn upload_whole(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Result<Sent, Error> {
@@ -74,7 +78,7 @@ async fn upload_whole(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Resu
         return Ok(Sent::Changed);
     }
     let inode = &snapshot.inode;
-    let attrs = attributes(inode, core.config.node, inode.content.epoch);
+    let attrs = attributes(inode, core.config.node, inode.content.epoch, key);
     let writing = writing(snapshot, key);
     let put = |condition| {
         let bytes = bytes.clone();
@@ -175,7 +179,7 @@ async fn begin(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Result<(Upl
         let old = ObjectKey::from(known.key.as_str());
         abandon(core, inode.ino, &old, &UploadId(known.upload_id)).await?;
     }
-    let attrs = attributes(inode, core.config.node, inode.content.epoch);
+    let attrs = attributes(inode, core.config.node, inode.content.epoch, key);
     let id = core.changing(core.remote().multipart(key, &attrs)).await?;
     core.journal()
         .upload_started(inode.ino, inode.content.epoch, key.as_str(), &id.0, part)

@@ -193,6 +193,7 @@ async fn an_own_upload_whose_answer_was_lost_is_recognised(rig: Rig) {
             ino: ino.0,
             epoch: inode.content.epoch.0,
             meta_epoch: inode.meta_epoch,
+            place: 0,
         }),
         ..PosixAttrs::default()
     };

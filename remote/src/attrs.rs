@@ -56,6 +56,9 @@ pub struct FileVersion {
     pub epoch: u64,
     /// The version of its attributes.
     pub meta_epoch: u64,
+    /// What the writer says of the key that it is written to; 0 if it says nothing. Tells the object that was
+    /// put there from a copy of one that was put elsewhere, for tools copy this along with the bytes.
+    pub place: u64,
 }
 
 impl FileVersion {
@@ -66,15 +69,18 @@ impl FileVersion {
             ino,
             epoch,
             meta_epoch,
+            place,
         } = self;
-        format!("1-{node:x}-{ino:x}-{epoch:x}-{meta_epoch:x}")
+        format!("2-{node:x}-{ino:x}-{epoch:x}-{meta_epoch:x}-{place:x}")
     }
 
-    /// From what stands on an object; `None` for anything else.
+    /// From what stands on an object; `None` for anything else. The first spelling knew no place.
     pub(crate) fn decode(text: &str) -> Option<FileVersion> {
         let fields: Vec<&str> = text.split('-').collect();
-        let ["1", node, ino, epoch, meta_epoch] = fields[..] else {
-            return None;
+        let (node, ino, epoch, meta_epoch, place) = match fields[..] {
+            ["1", node, ino, epoch, meta_epoch] => (node, ino, epoch, meta_epoch, "0"),
+            ["2", node, ino, epoch, meta_epoch, place] => (node, ino, epoch, meta_epoch, place),
+            _ => return None,
         };
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         Some(FileVersion {
@@ -82,6 +88,7 @@ impl FileVersion {
             ino: number(ino)?,
             epoch: number(epoch)?,
             meta_epoch: number(meta_epoch)?,
+            place: number(place)?,
         })
     }
 }
@@ -219,6 +226,7 @@ mod tests {
                 ino: 16,
                 epoch: 3,
                 meta_epoch: 0,
+                place: 9,
             }),
         };
         let mut back = PosixAttrs::default();
@@ -279,12 +287,19 @@ mod tests {
             ino: 16,
             epoch: 3,
             meta_epoch: 1,
+            place: 0xab,
         };
-        assert_eq!(version.encode(), "1-2a-10-3-1");
-        assert_eq!(FileVersion::decode("1-2a-10-3-1"), Some(version));
+        assert_eq!(version.encode(), "2-2a-10-3-1-ab");
+        assert_eq!(FileVersion::decode("2-2a-10-3-1-ab"), Some(version));
+        let without = FileVersion {
+            place: 0,
+            ..version
+        };
+        assert_eq!(FileVersion::decode("1-2a-10-3-1"), Some(without));
         for other in [
             "",
             "2-2a-10-3-1",
+            "3-2a-10-3-1-ab",
             "1-2a-10-3",
             "1-2a-10-3-1-1",
             "1-x-10-3-1",

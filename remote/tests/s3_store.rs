@@ -312,6 +312,7 @@ fn another_client_reads_the_same_bytes_and_attributes() {
                     ino: 2,
                     epoch: 3,
                     meta_epoch: 4,
+                    place: 5,
                 }),
             };
             let body: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();

@@ -238,6 +238,11 @@ async fn wait(
         if waiting.len() == 0 {
             return Ok(Ok(waiting));
         }
+        if !waiting.garbage.is_empty() {
+            // What an upload was about to replace is looked at again after a settling time only, and that
+            // may be long.
+            vfs.flusher().sweep_now();
+        }
         let next = Instant::now() + SIGN_OF_LIFE;
         let until = deadline.map_or(next, |deadline| deadline.min(next));
         // An error only says that the flusher is gone; then the deadline ends this.

@@ -191,12 +191,22 @@ impl Vfs {
         let Some(origin) = inode.content.origin else {
             return Ok(false);
         };
-        let is_ours = inode.content.generation == generation;
-        if !is_ours || (&origin.key, &origin.etag) == (&old.key, &old.etag) {
+        if inode.content.generation != generation {
             return Ok(false);
         }
-        file.source.write().origin = Some(origin);
-        Ok(true)
+        if (&origin.key, &origin.etag) != (&old.key, &old.etag) {
+            file.source.write().origin = Some(origin);
+            return Ok(true);
+        }
+        let recorded = self.flusher().replaced_by_own(file.ino, old).await;
+        let is_there = recorded.unwrap_or_else(|error| {
+            tracing::warn!(ino = %file.ino, %error, "cannot tell what has replaced the object");
+            false
+        });
+        if is_there && let Some(inode) = self.journal().inode(file.ino).await? {
+            file.source.write().origin = inode.content.origin;
+        }
+        Ok(is_there)
     }
 }
 

@@ -16,6 +16,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
@@ -51,6 +52,8 @@ pub struct Listings {
     running: Mutex<HashMap<(Ino, bool), Running>>,
     away_until: Mutex<Option<Instant>>,
     hidden: Mutex<BTreeSet<String>>,
+    /// What was looked at up to this second of the clock is to be looked at again.
+    doubtful_until_s: AtomicI64,
 }
 
 /// What a discovery did.
@@ -125,8 +128,24 @@ impl Vfs {
     }
 
     fn is_young(&self, listing: &Listing) -> bool {
-        let age_s = now().secs.saturating_sub(listing.at.secs);
-        age_s >= 0 && (age_s as u64) < self.inner.config.revalidate.as_secs()
+        self.is_recent(listing.at)
+    }
+
+    /// Whether a look at the store at that time is believed.
+    fn is_recent(&self, looked: Timestamp) -> bool {
+        let age_s = now().secs.saturating_sub(looked.secs);
+        let doubtful_until_s = self.inner.listings.doubtful_until_s.load(Ordering::Relaxed);
+        looked.secs > doubtful_until_s
+            && (0..self.inner.config.revalidate.as_secs() as i64).contains(&age_s)
+    }
+
+    /// Believes no look at the store that was before now: a power cut took the records of what we did to
+    /// the store after them.
+    pub(super) fn doubt_the_store(&self) {
+        let listings = &self.inner.listings;
+        listings
+            .doubtful_until_s
+            .store(now().secs, Ordering::Relaxed);
     }
 
     /// What was known once has to do while the store is away.
@@ -417,8 +436,7 @@ impl Vfs {
         if !self.is_store_knowledge(&inode) || self.inner.listings.store_is_away() {
             return Ok(inode);
         }
-        let age_s = now().secs.saturating_sub(origin.checked.secs);
-        if (0..self.inner.config.revalidate.as_secs() as i64).contains(&age_s) {
+        if self.is_recent(origin.checked) {
             return Ok(inode);
         }
         let key = origin.key.clone();

@@ -116,7 +116,11 @@ impl Vfs {
                 .await?;
             let mut ready = Vec::with_capacity(orphans.len());
             for orphan in &orphans {
-                match orphan.spare_for.is_some() && self.is_settling(orphan.ino).await? {
+                // What replaced it may be gone in its turn, or safe already: then nothing is waited for.
+                let waits = orphan.spare_for.is_some()
+                    && self.is_settling(orphan.ino).await?
+                    && self.is_spare(orphan).await?;
+                match waits {
                     true => left = Reaped::LeftSpares,
                     false => ready.push(*orphan),
                 }

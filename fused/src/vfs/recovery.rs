@@ -7,7 +7,9 @@
 //! were never synced and are dropped: the object has them. A dirty file is believed if it was
 //! fsynced, or if its hole map is the one recorded at close; otherwise it is *torn*: a torn
 //! checkpoint must not replace a good one, so the file goes back to its object's version, and what
-//! is left of the new one is kept in the `torn` folder of the cache directory and reported.
+//! is left of the new one is kept in the `torn` folder of the cache directory and reported. The last
+//! records of what was sent to the store may be gone as well, so every object is looked at again before it
+//! is believed to be the version that the journal knows.
 
 use std::path::{Path, PathBuf};
 
@@ -52,44 +54,77 @@ impl Vfs {
             }
         }
         if power_cut {
+            self.doubt_the_store();
             self.tear_incomplete(torn, &mut recovered).await?;
         }
         self.sweep_extents(power_cut, &mut recovered).await?;
         Ok(recovered)
     }
 
-    /// A file that was open for writing when the power failed, and was never fsynced. Nothing can be
-    /// torn where nothing was written.
+    /// A file that was open for writing when the power failed, and was never fsynced: nobody knows what
+    /// of it is missing, and a lost beginning looks like a file that was never begun. Only what was closed
+    /// empty, and is empty and nothing else to this day, is whole.
     fn may_be_torn(&self, inode: &Inode) -> Result<bool> {
-        if inode.content.seal == Some(Seal::Synced) {
-            return Ok(false);
+        match inode.content.seal {
+            Some(Seal::Synced) => Ok(false),
+            Some(Seal::Closed { size: 0, .. }) if inode.content.origin.is_none() => {
+                let extents = self.extents().open_file(extent_id(inode))?;
+                Ok(match extents {
+                    Some(extents) => extents.stat()?.size > 0,
+                    None => false,
+                })
+            }
+            Some(Seal::Closed { .. }) | None => Ok(true),
         }
-        Ok(match self.extents().open_file(extent_id(inode))? {
-            Some(extents) => extents.stat()?.size > 0,
-            None => inode.size > 0,
-        })
     }
 
     /// Looks at every dirty file, also at those whose extent file is gone altogether.
     async fn tear_incomplete(&self, torn: &Path, recovered: &mut Recovered) -> Result<()> {
         let mut after = None;
+        let mut doubtful = Vec::new();
         loop {
             let rows = self.journal().unsynced(after, PAGE).await?;
             for row in &rows {
                 let inode = self.journal().inode(row.ino).await?;
                 let dirty =
                     inode.filter(|inode| inode.kind == Kind::File && inode.is_content_dirty());
-                if let Some(inode) = dirty
-                    && !self.is_whole(&inode)?
-                {
+                let Some(inode) = dirty else { continue };
+                if !self.is_whole(&inode)? {
                     self.tear(&inode, torn, recovered).await?;
+                } else if may_have_older_pages(&inode) {
+                    doubtful.push((row.seq, row.ino));
                 }
             }
             match rows.last() {
                 Some(last) => after = Some(last.ino),
-                None => return Ok(()),
+                None => break,
             }
         }
+        // In the order of their closing, which the order of publishing follows.
+        doubtful.sort_unstable();
+        for (_, ino) in doubtful {
+            self.begin_another_version(ino).await?;
+        }
+        Ok(())
+    }
+
+    /// An object, or parts of one, may have been sent of this version with pages that the power cut took from
+    /// the file. With another epoch nobody takes the one for the other.
+    async fn begin_another_version(&self, ino: Ino) -> Result<()> {
+        let Some(inode) = self.journal().inode(ino).await? else {
+            return Ok(());
+        };
+        let end = EndWrite {
+            size: inode.size,
+            mtime: inode.mtime,
+            changed: true,
+            close: false,
+            seal: inode.content.seal,
+        };
+        self.journal()
+            .end_write(ino, self.inner.parts.node, end, inode.ctime)
+            .await?;
+        Ok(())
     }
 
     /// Removes extent files that nothing refers to and, after a power cut, clean ones: they were never
@@ -252,6 +287,11 @@ impl Vfs {
     fn is_whole_or_clean(&self, inode: &Inode) -> Result<bool> {
         Ok(!inode.is_content_dirty() || self.is_whole(inode)?)
     }
+}
+
+/// Whether pages may have been rewritten in place after the last sync: size and map don't tell.
+fn may_have_older_pages(inode: &Inode) -> bool {
+    inode.content.seal == Some(Seal::Synced) || inode.content.origin.is_some()
 }
 
 /// Where a file's earlier version goes when its name goes to another.

@@ -460,6 +460,7 @@ mod tests {
                 ino: 2,
                 epoch: 3,
                 meta_epoch: 4,
+                place: 5,
             }),
             ..PosixAttrs::default()
         };

@@ -41,6 +41,7 @@ pub fn attributes() -> PosixAttrs {
             ino: 42,
             epoch: 3,
             meta_epoch: 1,
+            place: u64::MAX,
         }),
     }
 }

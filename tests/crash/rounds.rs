@@ -1,0 +1,295 @@
+//! Rounds of work, crash, restart and check on one store and one cache directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Cache, Mount, MountOptions, Store};
+
+use crate::check::{Found, judge_object, judge_store, look_at};
+use crate::content::Dice;
+use crate::image::{Image, Kind};
+use crate::ledger::{Crash, Ledger};
+use crate::workload::{Ended, Manners, Worker};
+
+const IMAGE_BYTES: u64 = 2 << 30;
+const WORKERS: usize = 4;
+
+/// The crash comes this long after the work began, at most.
+const WORK_MS_MAX: usize = 700;
+
+/// How long a thread of ours may be stuck in a dead file system.
+const STUCK_LIMIT: Duration = Duration::from_secs(90);
+
+/// Complaints of one round that are worth printing.
+const SHOWN: usize = 12;
+
+/// What kind of rounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// A power cut of an image of this kind; None: the daemon is killed.
+    pub image: Option<Kind>,
+    /// Like `passthrough=auto`.
+    pub passthrough: &'static str,
+    /// Like `settle=0s`.
+    pub settle: &'static str,
+    /// Into a bucket, not a folder.
+    pub bucket: bool,
+    /// Crashes; `CRASH_ROUNDS` overrides it.
+    pub rounds: usize,
+}
+
+/// What the rounds came to.
+#[derive(Debug, Default)]
+struct Tally {
+    calls: u64,
+    files: u64,
+    torn: usize,
+    litter: u64,
+    checks: Duration,
+}
+
+impl Plan {
+    /// Does all of it; panics with what was wrong after the first crash that broke a promise.
+    #[track_caller]
+    pub fn run(self) {
+        let seed = number_in("CRASH_SEED").unwrap_or_else(random_seed);
+        let rounds = number_in("CRASH_ROUNDS").map_or(self.rounds, |rounds| rounds as usize);
+        eprintln!("CRASH_SEED={seed} {self:?}");
+        let store = match self.bucket {
+            true => Store::seaweedfs(),
+            false => Store::folder(),
+        };
+        let mut rounds = Rounds::new(self, store, seed, rounds);
+        rounds.run();
+    }
+}
+
+fn number_in(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn random_seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Dice::new(since.expect("after 1970").as_nanos() as u64).next()
+}
+
+struct Rounds {
+    plan: Plan,
+    count: usize,
+    seed: u64,
+    dice: Dice,
+    store: Store,
+    ledgers: Vec<Ledger>,
+    tally: Tally,
+    cache: Cache,
+    /// Last, for the mount on it goes first.
+    image: Option<Image>,
+}
+
+impl Rounds {
+    fn new(plan: Plan, store: Store, seed: u64, count: usize) -> Self {
+        let crash = match plan.image {
+            Some(_) => Crash::PowerCut,
+            None => Crash::Kill,
+        };
+        Self {
+            plan,
+            count,
+            seed,
+            dice: Dice::new(seed),
+            store,
+            ledgers: (0..WORKERS).map(|nr| Ledger::new(crash, nr)).collect(),
+            tally: Tally::default(),
+            cache: Cache::new(),
+            image: plan.image.map(|kind| Image::new(kind, IMAGE_BYTES)),
+        }
+    }
+
+    fn options(&self) -> MountOptions {
+        let options = Mount::of(&self.store)
+            .cache(&self.cache)
+            .option(self.plan.passthrough)
+            .option(self.plan.settle);
+        match &self.image {
+            Some(image) => {
+                let cache = image.path().join("cache");
+                options.option(format!("cache_dir={}", cache.display()))
+            }
+            None => options,
+        }
+    }
+
+    fn run(&mut self) {
+        let began = Instant::now();
+        let mut mount = self.options().start();
+        for number in 0..WORKERS {
+            fs::create_dir(mount.join(format!("w{number}"))).expect("a new folder");
+        }
+        mount.sync();
+        for round in 0..self.count {
+            self.crash(mount, round);
+            self.check_objects(round);
+            mount = self.options().start();
+            self.tally.torn += mount.log().matches("lost in a power cut").count();
+            let look = Instant::now();
+            self.check(&mount, round);
+            self.tally.checks += look.elapsed();
+            // Shown when a test fails or hangs.
+            let (calls, files) = (self.tally.calls, self.tally.files);
+            eprintln!(
+                "crash {round} at {:.1?}: {calls} calls, {files} files so far",
+                began.elapsed()
+            );
+        }
+        let Tally {
+            calls,
+            files,
+            torn,
+            litter,
+            checks,
+        } = &self.tally;
+        eprintln!(
+            "{} crashes in {:.1?} (checks {checks:.1?}): {calls} acknowledged calls, {files} files looked \
+             at, {torn} versions lost that nobody had synced, {litter} removed ones found again; {:?}",
+            self.count,
+            began.elapsed(),
+            self.plan
+        );
+    }
+
+    /// The programs work, and the crash comes.
+    fn crash(&mut self, mount: Mount, round: usize) {
+        let manners = Manners {
+            fsync_percent: [0, 5, 30, 80][self.dice.below(4)],
+            bytes_max: [64 << 10, 1 << 20, 12 << 20][self.dice.below(3)],
+        };
+        let crashed = Arc::new(AtomicBool::new(false));
+        let (ended, end) = mpsc::channel();
+        for (number, ledger) in std::mem::take(&mut self.ledgers).into_iter().enumerate() {
+            let seed = (self.seed, manners);
+            let crashed = Arc::clone(&crashed);
+            let mut worker = Worker::new(mount.path(), number, round, ledger, crashed, seed);
+            let ended = ended.clone();
+            thread::spawn(move || {
+                let how = worker.work();
+                // With the worker go its open files.
+                let _ = ended.send((number, worker.into_ledger(), how));
+            });
+        }
+        drop(ended);
+        thread::sleep(Duration::from_millis(
+            5 + self.dice.below(WORK_MS_MAX) as u64,
+        ));
+        crashed.store(true, Ordering::SeqCst);
+        if let Some(image) = &self.image {
+            image.cut();
+            if self.dice.chance(20) {
+                // The daemon notices before it goes: that must not do harm either.
+                thread::sleep(Duration::from_millis(self.dice.below(50) as u64));
+            }
+        }
+        let log = mount.log();
+        drop(mount.crash());
+        let mut back: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                end.recv_timeout(STUCK_LIMIT)
+                    .expect("a thread is stuck, or panicked")
+            })
+            .collect();
+        back.sort_by_key(|(number, ..)| *number);
+        for (number, mut ledger, how) in back {
+            if let Ended::Failed(error) = how {
+                panic!("w{number} in round {round}, before the crash: {error}\n{log}");
+            }
+            self.tally.calls += std::mem::take(&mut ledger.calls);
+            self.tally.litter += std::mem::take(&mut ledger.litter);
+            self.ledgers.push(ledger);
+        }
+        if let Some(image) = &mut self.image {
+            image.replay();
+            another_boot(&image.path().join("cache"));
+        }
+    }
+
+    /// What others see in the store at this instant.
+    fn check_objects(&self, round: usize) {
+        let objects = objects_of(&self.store);
+        let wrong = objects
+            .iter()
+            .filter_map(|(key, bytes)| judge_object(&self.ledgers, key, bytes))
+            .collect();
+        self.complain(wrong, round, "in the store, right after the crash", "");
+    }
+
+    /// The mount after its restart, and in two of three rounds the store after `fused sync`.
+    fn check(&mut self, mount: &Mount, round: usize) {
+        let found = look_within_limit(mount.path());
+        self.tally.files += found.len() as u64;
+        let wrong = found.judge(mount.path(), &mut self.ledgers, false);
+        self.complain(wrong, round, "on the mount", &mount.log());
+        for path in found.asides() {
+            fs::remove_file(mount.join(path)).expect("a removable file");
+        }
+        if self.dice.chance(66) || round + 1 == self.count {
+            let began = Instant::now();
+            mount.sync();
+            eprintln!("`fused sync` after crash {round}: {:.1?}", began.elapsed());
+            let found = look_within_limit(mount.path());
+            let mut wrong = found.judge(mount.path(), &mut self.ledgers, true);
+            wrong.extend(judge_store(
+                &found,
+                &objects_of(&self.store),
+                &mut self.ledgers,
+            ));
+            self.complain(wrong, round, "after `fused sync`", &mount.log());
+        }
+    }
+
+    #[track_caller]
+    fn complain(&self, mut wrong: Vec<String>, round: usize, place: &str, log: &str) {
+        if wrong.is_empty() {
+            return;
+        }
+        let count = wrong.len();
+        wrong.truncate(SHOWN);
+        panic!(
+            "{count} broken promises {place}, after crash {round}, CRASH_SEED={}:\n  {}\n{log}",
+            self.seed,
+            wrong.join("\n  ")
+        );
+    }
+}
+
+/// Reads the tree in a thread: a mount that hangs must not hang the test.
+fn look_within_limit(root: &Path) -> Found {
+    let (done, result) = mpsc::channel();
+    let root = root.to_owned();
+    thread::spawn(move || done.send(look_at(&root)));
+    result
+        .recv_timeout(STUCK_LIMIT)
+        .expect("the mount can be read")
+}
+
+fn objects_of(store: &Store) -> BTreeMap<String, Vec<u8>> {
+    let keys = store.files().into_iter();
+    keys.filter_map(|key| Some((key.clone(), store.get(&key)?)))
+        .collect()
+}
+
+/// An image that is mounted again is on the same boot of this machine. The daemon must not think so.
+fn another_boot(cache: &Path) {
+    let state = cache.join("extents/state");
+    let text = fs::read_to_string(&state).expect("the record of the last run");
+    let lines = text.lines().map(|line| match line.starts_with("boot ") {
+        true => "boot another",
+        false => line,
+    });
+    let text = lines.collect::<Vec<_>>().join("\n") + "\n";
+    fs::write(&state, text).expect("a writable image");
+}
