@@ -331,7 +331,7 @@ fn another_client_reads_the_same_bytes_and_attributes() {
             print(o['Body'].read() == b''.join(struct.pack('<I', i) for i in range(200000)))\n\
             print(sorted(o['Metadata'].items()))";
         let wanted = "True\n[('file-group', '100'), ('file-mtime', '1700000000123456789ns'), ('file-owner', '1000'), \
-                      ('file-permissions', '0100644'), ('fused-version', '1-1-2-3-4')]\n";
+                      ('file-permissions', '0100644'), ('fused-version', '2-1-2-3-4-5')]\n";
         assert_eq!(boto3(&python, server, script), wanted);
     }
 }
