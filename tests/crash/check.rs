@@ -183,6 +183,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn histories(&mut self, known: &mut BTreeSet<String>) {
         let mut places: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        let mut left_behind = BTreeSet::new();
         let paths: Vec<String> = self.ledger.paths.keys().cloned().collect();
         for path in paths {
             let history = self.ledger.paths[&path].clone();
@@ -205,7 +206,11 @@ impl Judge<'_> {
                 self.wrong.push(text);
             }
             if let State::File(version) = state {
-                places.entry(version).or_default().push(path.clone());
+                let here = places.entry(version).or_default();
+                here.push(path.clone());
+                if *history.last() == State::Absent {
+                    left_behind.insert(path.clone());
+                }
             }
             if state != State::Absent {
                 known.insert(path.clone());
@@ -216,6 +221,16 @@ impl Judge<'_> {
             history.cut_off = false;
         }
         for (number, version) in &mut self.ledger.versions {
+            // The object of the name before a rename, seen again: the same gap as `is_litter`.
+            if let Some(found) = places.get_mut(number)
+                && found.len() > 1
+                && !is_strict()
+            {
+                let before = found.len();
+                found.retain(|path| !left_behind.contains(path));
+                self.ledger.litter += (before - found.len()) as u64;
+                version.linked |= before > found.len();
+            }
             let found = places.get(number);
             if found.is_none() && version.safe && !version.given_up {
                 let text = format!("version {number:x} was safe, and is under no name");

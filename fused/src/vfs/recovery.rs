@@ -217,12 +217,11 @@ impl Vfs {
             recovered.torn.push((shown, kept));
             return Ok(());
         }
-        if let (None, Some(name)) = (&reverted.content.origin, name) {
-            // There is no earlier version. An empty file under its name would look like one.
-            let unlinked = self.journal().unlink(inode.parent, &name, now()).await;
-            if let Err(error) = unlinked {
-                tracing::error!(file = %shown, %error, "cannot remove the name of a lost file; it is empty");
-            }
+        if reverted.content.origin.is_none()
+            // There is no earlier version. An empty file under any of its names would look like one.
+            && let Err(error) = self.unlink_everywhere(inode.ino).await
+        {
+            tracing::error!(file = %shown, %error, "cannot remove the name of a lost file; it is empty");
         }
         tracing::error!(
             file = %shown,
@@ -231,6 +230,20 @@ impl Vfs {
              last complete version (or gone, if it had none), what is left of the new one is kept"
         );
         recovered.torn.push((shown, kept));
+        Ok(())
+    }
+
+    /// Removes every name of a file that is lost.
+    async fn unlink_everywhere(&self, ino: Ino) -> Result<()> {
+        while let Some(inode) = self.journal().inode(ino).await?
+            && inode.nlink > 0
+        {
+            let path = self.journal().path(ino).await?;
+            let Some(name) = path.and_then(|mut path| path.pop()) else {
+                return Ok(());
+            };
+            self.journal().unlink(inode.parent, &name, now()).await?;
+        }
         Ok(())
     }
 

@@ -52,8 +52,10 @@ impl Vfs {
 
     async fn secure(&self, inode: Inode) -> Result<()> {
         let open = self.inner.opens.get(inode.ino);
-        if let Some(file) = open.filter(|file| file.has_writers()) {
-            return self.fsync_file(&file).await;
+        if open.is_some_and(|file| file.has_writers()) {
+            // Half of a version must not be sealed as synced, as if its writer had asked for that: a power cut
+            // would leave it for a whole one. The spare waits for the close.
+            return Ok(());
         }
         if let Some(extents) = self.extents().open_file(extent_id(&inode))? {
             extents.sync_data().await?;
@@ -61,7 +63,10 @@ impl Vfs {
         let slot = self.inner.opens.slot(inode.ino);
         let recorded = {
             let _gate = slot.gate.lock().await;
-            self.record_secured(inode.ino, inode.content.epoch).await
+            match slot.open_file().is_some_and(|file| file.has_writers()) {
+                true => Ok(()),
+                false => self.record_secured(inode.ino, inode.content.epoch).await,
+            }
         };
         self.inner.opens.put(inode.ino, slot);
         recorded
