@@ -60,7 +60,12 @@ pub fn look_at(root: &Path) -> Found {
                 true => name,
                 false => format!("{directory}/{name}"),
             };
-            let thing = read(&entry.path()).unwrap_or_else(|e| Thing::Unreadable(e.to_string()));
+            let read = read(&entry.path());
+            // Its directory was listed anew in between: it is not there.
+            if read.is_err() && entry.path().symlink_metadata().is_err_and(is_absent) {
+                continue;
+            }
+            let thing = read.unwrap_or_else(|e| Thing::Unreadable(e.to_string()));
             if matches!(thing, Thing::Directory) {
                 pending.push(path.clone());
             }
@@ -68,6 +73,10 @@ pub fn look_at(root: &Path) -> Found {
         }
     }
     found
+}
+
+fn is_absent(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn read(path: &Path) -> io::Result<Thing> {
