@@ -107,12 +107,18 @@ impl Guarded {
     pub fn spawn(command: &mut Command, log: &Path) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         command.stdout(log.try_clone()?).stderr(log);
-        Self::spawn_as_is(command)
+        // Not by force: a daemon that is told to end takes its mount away.
+        Self::spawn_dying_by(command, Signal::SIGTERM)
     }
 
     /// Starts the command with the standard streams it was given.
     pub fn spawn_as_is(command: &mut Command) -> io::Result<Self> {
-        let die_with_parent = || prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
+        Self::spawn_dying_by(command, Signal::SIGKILL)
+    }
+
+    /// `signal` is what the process gets when this one dies without having ended it.
+    fn spawn_dying_by(command: &mut Command, signal: Signal) -> io::Result<Self> {
+        let die_with_parent = move || prctl::set_pdeathsig(signal).map_err(io::Error::from);
         // SAFETY: prctl(2) is async-signal-safe, and the closure allocates nothing.
         let command = unsafe { command.pre_exec(die_with_parent) };
         command.spawn().map(Self)
