@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::process::PidfdFlags;
 
 /// How a program ended, and all it said.
 #[derive(Debug)]
@@ -60,33 +62,71 @@ impl std::fmt::Display for Finished {
 }
 
 /// Runs a command to its end, at most for `limit`.
+pub fn run(command: &mut Command, limit: Duration) -> Finished {
+    Running::start(command).end_within(limit)
+}
+
+/// A program under way.
 ///
 /// Output goes through files, not pipes: a command that leaves a daemon behind must not keep the
 /// test waiting for the end of a pipe that the daemon holds.
-pub fn run(command: &mut Command, limit: Duration) -> Finished {
-    let mut stdout = tempfile::tempfile().expect("a temporary file");
-    let mut stderr = tempfile::tempfile().expect("a temporary file");
-    let spawned = command
-        .stdin(Stdio::null())
-        .stdout(stdout.try_clone().expect("a duplicate"))
-        .stderr(stderr.try_clone().expect("a duplicate"))
-        .spawn();
-    let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let pid = Pid::from_raw(child.id().cast_signed());
-    let (ended, end) = mpsc::channel();
-    thread::spawn(move || ended.send(child.wait()));
-    let status = end
-        .recv_timeout(limit)
-        .ok()
-        .map(|status| status.expect("a child's status"));
-    if status.is_none() {
-        let _ = kill(pid, Signal::SIGKILL);
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: File,
+    stderr: File,
+    command: String,
+}
+
+impl Running {
+    /// Starts the command.
+    pub fn start(command: &mut Command) -> Self {
+        let stdout = tempfile::tempfile().expect("a temporary file");
+        let stderr = tempfile::tempfile().expect("a temporary file");
+        let spawned = command
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().expect("a duplicate"))
+            .stderr(stderr.try_clone().expect("a duplicate"))
+            .spawn();
+        let child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            child,
+            stdout,
+            stderr,
+            command: format!("{command:?}"),
+        }
     }
-    Finished {
-        status,
-        stdout: text_of(&mut stdout),
-        stderr: text_of(&mut stderr),
-        command: format!("{command:?}"),
+
+    /// A handle that never means another process, also after this one has ended.
+    pub fn handle(&self) -> OwnedFd {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a handle to a child")
+    }
+
+    /// Waits for its end, at most for `limit`; then it is killed.
+    pub fn end_within(self, limit: Duration) -> Finished {
+        let Self {
+            mut child,
+            mut stdout,
+            mut stderr,
+            command,
+        } = self;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || ended.send(child.wait()));
+        let status = end
+            .recv_timeout(limit)
+            .ok()
+            .map(|status| status.expect("a child's status"));
+        if status.is_none() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        Finished {
+            status,
+            stdout: text_of(&mut stdout),
+            stderr: text_of(&mut stderr),
+            command,
+        }
     }
 }
 

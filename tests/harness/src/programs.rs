@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::{Finished, run};
+use crate::process::{Finished, Running, run};
 use crate::requirements::skip;
 
 const PROGRAM_LIMIT: Duration = Duration::from_secs(240);
@@ -58,6 +58,11 @@ impl Program {
     /// Runs it to its end, at most for `limit`.
     pub fn run_within(mut self, limit: Duration) -> Finished {
         run(&mut self.0, limit)
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        Running::start(&mut self.0)
     }
 
     /// The command itself, to be started in the background.

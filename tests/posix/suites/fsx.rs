@@ -120,8 +120,7 @@ fn exercise(way: &Way, seed: u64, operations: u32, settings: &str) {
     fs::write(&config, settings).unwrap();
     let mount = way.mount();
     let file = mount.join("exercised");
-    let meddler = Meddler::start(mount.path());
-    let finished = fsx
+    let running = fsx
         .arg("-f")
         .arg(&config)
         .args(["-N", &operations.to_string(), "-S", &seed.to_string()])
@@ -129,7 +128,9 @@ fn exercise(way: &Way, seed: u64, operations: u32, settings: &str) {
         .arg(home.path())
         .arg(&file)
         .env("RUST_LOG", "error")
-        .run_within(limit);
+        .start();
+    let meddler = Meddler::start(mount.path(), running.handle());
+    let finished = running.end_within(limit);
     let meddled = meddler.stop();
     let ended_well = finished.status.is_some_and(|status| status.success());
     assert!(ended_well, "seed {seed}, {meddled:?}: {finished}");

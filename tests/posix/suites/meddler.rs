@@ -2,14 +2,19 @@
 //!
 //! A file that a suite writes and reads must look the same whether its bytes are in the cache, in the
 //! store, or on their way.
+//!
+//! A file that is written all the while is hardly ever all in the store. So every second time the program
+//! is made to stand still meanwhile; the other times it goes on, and the upload must cope.
 
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use harness::fused;
+use rustix::process::{Signal, pidfd_send_signal};
 
 const PAUSE_MS_MAX: u64 = 250;
 
@@ -29,26 +34,26 @@ pub struct Meddled {
 }
 
 impl Meddler {
-    /// Starts on what is at and below the path.
-    pub fn start(path: &Path) -> Self {
+    /// Starts on what is at and below the path, and on the program that works there.
+    pub fn start(path: &Path, program: OwnedFd) -> Self {
         let (stop, stopped) = mpsc::channel();
         let path = path.to_owned();
         let thread = thread::spawn(move || {
             let mut meddled = Meddled::default();
-            let mut frees: bool = rand::random();
-            loop {
+            for turn in rand::random_range(0_u32..4).. {
                 let pause = Duration::from_millis(rand::random_range(0..PAUSE_MS_MAX));
                 if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return meddled;
                 }
-                frees = !frees;
-                if frees {
+                let _still = (turn & 2 == 0).then(|| Still::hold(program.as_fd()));
+                if turn & 1 == 0 {
                     free(&path);
                     meddled.freed += 1;
                 } else if sync(&path) {
                     meddled.synced += 1;
                 }
             }
+            meddled
         });
         Self { stop, thread }
     }
@@ -60,6 +65,23 @@ impl Meddler {
             Ok(meddled) => meddled,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+}
+
+/// The program stands still until this is dropped.
+struct Still<'program>(BorrowedFd<'program>);
+
+impl<'program> Still<'program> {
+    fn hold(program: BorrowedFd<'program>) -> Self {
+        // It may have ended.
+        let _ = pidfd_send_signal(program, Signal::STOP);
+        Self(program)
+    }
+}
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(self.0, Signal::CONT);
     }
 }
 
