@@ -4,7 +4,8 @@
 //! it never polls. Items start oldest first. Multipart files may take three quarters of the slots, so small
 //! files always move, and the other way round: a large file waits for a slot, not for all small ones.
 //!
-//! Scans are as frequent as they are cheap: the pause after one is ten times what it took.
+//! Scans are as frequent as they are cheap: the pause after one is ten times what it took. While programs are
+//! busy with names, and small files are held anyway, they are seldom.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ use crate::yielding::Yielding;
 
 /// Shortest pause between two scans.
 const SCAN_PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The same while small files are held: the processor is for the programs, and a quarter of a second is
+/// little to the upload of a large file.
+const SCAN_PAUSE_BUSY: Duration = Duration::from_millis(250);
 /// How much longer than a scan the pause after it is.
 const SCAN_PAUSE_FACTOR: u32 = 10;
 /// How long an item waits for one that must move first before it looks again.
@@ -213,10 +217,14 @@ impl Reconciler {
         scan::scan(&self.core, self.scans).await?;
         self.order_stale = true;
         let ended = Instant::now();
+        let pause_min = match self.held_until {
+            Some(_) => SCAN_PAUSE_BUSY,
+            None => SCAN_PAUSE_MIN,
+        };
         self.scan_earliest = ended
             + (ended - began)
                 .saturating_mul(SCAN_PAUSE_FACTOR)
-                .max(SCAN_PAUSE_MIN);
+                .max(pause_min);
         self.scan_due = ended + self.core.config.rescan;
         if self.sweep_due.is_none() {
             self.sweep_due = Some(ended);
