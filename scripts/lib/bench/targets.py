@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -42,17 +43,25 @@ class Server:
             urllib.request.urlopen(f"http://127.0.0.1:{self.master}/vol/vacuum?garbageThreshold=0.01", timeout=120).close()
 
     def upload(self, file, part_mib, parallel):
-        """Seconds of one plain multipart upload to a new bucket, which goes away with the object."""
+        """Seconds of one plain multipart upload."""
         from boto3.s3.transfer import TransferConfig
-        bucket = f"plain-{time.time_ns()}"
-        self.s3.create_bucket(Bucket=bucket)
         config = TransferConfig(multipart_chunksize=part_mib << 20, max_concurrency=parallel)
-        began = time.perf_counter()
-        self.s3.upload_file(str(file), bucket, "object", Config=config)
-        seconds = time.perf_counter() - began
-        self.s3.delete_object(Bucket=bucket, Key="object")
-        self.s3.delete_bucket(Bucket=bucket)
-        return seconds
+        with self.bucket() as bucket:
+            began = time.perf_counter()
+            self.s3.upload_file(str(file), bucket, "object", Config=config)
+            return time.perf_counter() - began
+
+    @contextlib.contextmanager
+    def bucket(self):
+        """A new bucket, which goes away with all that is in it."""
+        name = f"plain-{time.time_ns()}"
+        self.s3.create_bucket(Bucket=name)
+        yield name
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=name):
+            keys = [{"Key": found["Key"]} for found in page.get("Contents", [])]
+            if keys:
+                self.s3.delete_objects(Bucket=name, Delete={"Objects": keys, "Quiet": True})
+        self.s3.delete_bucket(Bucket=name)
 
     def stop(self):
         self.process.terminate()
@@ -81,11 +90,20 @@ class Fused:
         self.dir = base / name
         self.dir.mkdir()
         options = ",".join([f"cache_dir={base / name}-cache"] + options)
-        call(FUSED, "mount", f"s3://bench-{name}", self.dir, "-o", options)
-        self.status = json.loads(call(FUSED, "status", "--json", self.dir))
+        self.command = [FUSED, "mount", f"s3://bench-{name}", self.dir, "-o", options]
+        self.mount()
         self.rss_kib_max = 0
         self.sampling = threading.Event()
         threading.Thread(target=self.sample, daemon=True).start()
+
+    def mount(self):
+        call(*self.command)
+        self.status = json.loads(call(FUSED, "status", "--json", self.dir))
+
+    def kill(self):
+        pid = self.status["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until("the daemon is gone", lambda: not pathlib.Path(f"/proc/{pid}").exists(), 60)
 
     def sample(self):
         """VmHWM is the kernel's own maximum; asked again and again, in case the daemon ends."""

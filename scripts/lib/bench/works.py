@@ -4,15 +4,13 @@ import os
 import pathlib
 import statistics
 import sys
-import time
 
-from common import FUSED, TARGETS, call, work
+from common import TARGETS, work
+from flushing import Flushing
 from small import SmallFiles
 from targets import Fused, JuiceFs, Local, Server
 
-# What plain uploads are tried with: (MiB a part, parallel requests).
-UPLOADS = [(8, 10), (16, 4), (16, 16), (32, 8), (64, 4)]
-WORKS = ("write", "fsync", "read", "names", "small", "random", "flush")
+WORKS = ("write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "recovery")
 
 
 def drop_caches():
@@ -32,9 +30,11 @@ class Bench:
             "juicefs": JuiceFs(base, self.server),
         }
         self.small = SmallFiles(self)
+        self.flushing = Flushing(self)
 
     def stop(self):
         self.small.stop()
+        self.flushing.stop()
         for target in self.targets.values():
             target.stop()
         self.server.stop()
@@ -88,34 +88,14 @@ class Bench:
                 self.record(name, target, self.files / 1e3 / work(name, directory, self.files))
             directory.rmdir()
 
-    def flushes(self, number):
-        source = self.base / "source"
-        if not source.exists():
-            with open(source, "wb") as out:
-                for _ in range(self.options.mib):
-                    out.write(os.urandom(1 << 20))
-        fused = self.targets["fused"]
-        order = [None, *UPLOADS] if number % 2 else [*UPLOADS, None]
-        for upload in order:
-            self.quiet()
-            if upload:
-                seconds = self.server.upload(source, *upload)
-                self.record("flush", f"plain {upload[1]} x {upload[0]} MiB", self.bytes / 1e9 / seconds)
-                continue
-            file = fused.dir / "flushed"
-            work("copy", source, file)
-            began = time.perf_counter()
-            call(FUSED, "sync", file)
-            self.record("flush", "fused", self.bytes / 1e9 / (time.perf_counter() - began))
-            file.unlink()
-
     def run(self):
         wanted = self.options.only.split(",") if self.options.only else WORKS
         works = {
             "write": lambda n: self.writes(n, "write"),
             "fsync": lambda n: self.writes(n, "write+fsync", "fsync"),
-            "read": self.reads, "names": self.names, "flush": self.flushes,
+            "read": self.reads, "names": self.names,
             "small": self.small.run, "random": self.small.random,
+            "flush": self.flushing.large, "flush-small": self.flushing.small, "recovery": self.flushing.recovery,
         }
         for number in range(self.options.rounds):
             for name in wanted:

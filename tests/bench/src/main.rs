@@ -9,6 +9,7 @@
 //! bench-work create-4k DIR COUNT        the same, with 4 KiB in each
 //! bench-work list DIR                   readdir, and stat of each entry
 //! bench-work stat DIR COUNT             of those; then rename, then unlink of the renamed ones
+//! bench-work put BUCKET COUNT PARALLEL  4 KiB objects, as the AWS_ variables say
 //! ```
 //!
 //! Prints the seconds that the loop took.
@@ -19,7 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use futures::{StreamExt, TryStreamExt};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use object_store::ObjectStoreExt;
+use object_store::aws::AmazonS3Builder;
 
 const REQUEST_BYTES: usize = 1 << 20;
 
@@ -56,6 +60,7 @@ fn measure(words: &[&str]) -> io::Result<f64> {
         ["unlink", dir, count] => each(dir, number(count)?, |path| {
             fs::remove_file(path.with_extension("renamed"))
         }),
+        ["put", bucket, count, parallel] => put(bucket, number(count)?, number(parallel)?),
         _ => Err(io::Error::other("see the head of tests/bench/src/main.rs")),
     }
 }
@@ -129,5 +134,25 @@ fn each(dir: &str, count: usize, act: impl Fn(&Path) -> io::Result<()>) -> io::R
     for path in &paths {
         act(path)?;
     }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// What a plain client does: puts, so many at once.
+#[tokio::main]
+async fn put(bucket: &str, count: usize, parallel: usize) -> io::Result<f64> {
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_allow_http(true)
+        .build()?;
+    let began = Instant::now();
+    futures::stream::iter(0..count)
+        .map(|n| {
+            let path = object_store::path::Path::from(format!("f{n:06}"));
+            let store = &store;
+            async move { store.put(&path, vec![7_u8; 4096].into()).await }
+        })
+        .buffer_unordered(parallel)
+        .try_for_each(|_| std::future::ready(Ok(())))
+        .await?;
     Ok(began.elapsed().as_secs_f64())
 }

@@ -1,0 +1,90 @@
+"""What is not in the store yet: how fast it gets there, and how soon it is served again after a crash."""
+
+import os
+import time
+
+from common import FUSED, call, work
+from targets import Fused
+
+# What plain uploads are tried with: (MiB a part, parallel requests).
+UPLOADS = [(8, 10), (16, 4), (16, 16), (32, 8), (64, 4)]
+# The same for small objects.
+PUTS = [8, 16, 32, 64]
+SMALL_FILES = 20_000
+# The second is held against the first: the cost is to grow linearly.
+DIRTY_FILES = [10_000, 100_000]
+
+
+class Flushing:
+    def __init__(self, bench):
+        self.bench = bench
+        self.held = None
+
+    def stop(self):
+        if self.held:
+            self.held.stop()
+
+    def holding(self):
+        """A mount that uploads nothing by itself."""
+        if not self.held:
+            self.held = Fused(self.bench.base, self.bench.server, [*self.bench.options.o, "settle=1h"], "held")
+        return self.held
+
+    def large(self, number):
+        bench = self.bench
+        source = bench.base / "source"
+        if not source.exists():
+            with open(source, "wb") as out:
+                for _ in range(bench.options.mib):
+                    out.write(os.urandom(1 << 20))
+        order = [None, *UPLOADS] if number % 2 else [*UPLOADS, None]
+        for upload in order:
+            bench.quiet()
+            if upload:
+                seconds = bench.server.upload(source, *upload)
+                bench.record("flush", f"plain {upload[1]} x {upload[0]} MiB", bench.bytes / 1e9 / seconds)
+                continue
+            file = bench.targets["fused"].dir / "flushed"
+            work("copy", source, file)
+            bench.record("flush", "fused", bench.bytes / 1e9 / self.sync(file))
+            file.unlink()
+
+    def small(self, number):
+        bench, held = self.bench, self.holding()
+        order = [None, *PUTS] if number % 2 else [*PUTS, None]
+        for parallel in order:
+            bench.quiet()
+            if parallel:
+                with bench.server.bucket() as bucket:
+                    seconds = work("put", bucket, SMALL_FILES, parallel)
+                bench.record("flush of 4 KiB files", f"plain {parallel} at once", SMALL_FILES / 1e3 / seconds)
+                continue
+            home = held.dir / f"small-{number}"
+            home.mkdir()
+            work("create-4k", home, SMALL_FILES)
+            os.sync()
+            bench.record("flush of 4 KiB files", "fused", SMALL_FILES / 1e3 / self.sync(home))
+            call("rm", "-r", home)
+            held.settle()
+
+    def recovery(self, number):
+        """Killed with dirty files, the next mount is usable after so many seconds."""
+        bench, held = self.bench, self.holding()
+        for count in DIRTY_FILES:
+            bench.quiet()
+            home = held.dir / f"dirty-{number}"
+            home.mkdir()
+            work("create-4k", home, count)
+            os.sync()
+            held.kill()
+            began = time.perf_counter()
+            held.mount()
+            bench.record(f"recovery of {count} files", "fused", time.perf_counter() - began)
+            assert len(os.listdir(home)) == count
+            call("rm", "-r", home)
+            held.settle()
+
+    def sync(self, path):
+        began = time.perf_counter()
+        call(FUSED, "sync", path)
+        return time.perf_counter() - began
