@@ -15,6 +15,7 @@ mod access;
 mod allocation;
 mod cache_directories;
 mod checkpoints;
+mod cold_reads;
 mod commands;
 mod crashes;
 mod data;

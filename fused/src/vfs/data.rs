@@ -27,7 +27,7 @@ impl Vfs {
     pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
         let file = self.handle(handle)?.file;
         let _here = file.residency.read().await;
-        self.fetch_range(&file, offset, len as u64).await?;
+        self.fetch_for_read(&file, offset, len as u64).await?;
         Ok(file.extents.read_hot(offset, len).await?)
     }
 
@@ -191,7 +191,7 @@ impl Vfs {
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
         if mode & !libc::FALLOC_FL_KEEP_SIZE == 0 {
             // An unwritten extent counts as resident.
-            self.fetch_blocks(file, offset, len).await?;
+            self.fetch_now(file, offset, len).await?;
             return allocated(file, mode, offset, len);
         }
         // These make holes that are zero: no byte there may come from the object afterwards.
@@ -259,8 +259,8 @@ impl Vfs {
         };
         // Programs go on after a short copy.
         let len = len.min(COPY_BYTES_MAX);
-        self.fetch_blocks(&source, from.1, len).await?;
-        self.fetch_blocks(&target.file, to.1, len).await?;
+        self.fetch_now(&source, from.1, len).await?;
+        self.fetch_now(&target.file, to.1, len).await?;
         let copied = source
             .extents
             .copy_range(from.1, &target.file.extents, to.1, len)

@@ -1,11 +1,11 @@
 //! Bytes that are only in the store.
 //!
-//! The first read of a file that is not wholly resident starts to fetch it whole, in parallel
-//! ranged reads, and waits only for its own blocks. A block is fetched once however many readers
-//! want it: the first fetches, the others wait for the same cell. Every request carries the etag
-//! that the file had at open, so one open never mixes two versions. Memory is bounded by a
-//! semaphore over all files; an error reaches every reader that needs the block, and the next read
-//! tries again.
+//! A read waits for the bytes that it asks for, no others; what follows a reader that goes on is fetched
+//! ahead of it (see `readahead`), and once half of a file has been read into the cache, so is the rest:
+//! a file that is all here needs no daemon. Each byte is fetched once however many readers want it (see
+//! `flights`). Every request carries the etag that the file had at open, so one open never mixes two
+//! versions. Memory is bounded over all files, apart for readers that wait and for what is fetched
+//! ahead. An error reaches every reader that needs the bytes; the next read tries again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,28 +14,74 @@ use std::sync::atomic::Ordering;
 use futures::{TryStreamExt, stream};
 use journal::Origin;
 use remote::{ETag, ObjectKey};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::open_table::OpenFile;
 use super::{Error, Result, Vfs};
 
-/// One ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
+/// The longest ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
 /// fill a 10 Gb/s link at 50 ms.
-const BLOCK_BYTES: u64 = 8 << 20;
+const REQUEST_BYTES_MAX: u64 = 8 << 20;
 
-/// Ranged reads under way at once, over all files: their buffers are the memory bound (64 MiB).
-const BLOCKS_IN_FLIGHT_MAX: usize = 8;
+/// What a read of a few bytes is rounded out to: a request costs more than that.
+const REQUEST_BYTES_MIN: u64 = 32 << 10;
+
+/// Files up to this length are fetched whole, by one request.
+const WHOLE_BYTES_MAX: u64 = 256 << 10;
+
+/// Requests of one caller side by side.
+const REQUESTS_MAX: usize = 8;
+
+/// What one permit stands for.
+const PERMIT_BYTES: u64 = 4096;
+
+/// Who wants the bytes.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    /// Somebody waits.
+    Now,
+    /// Somebody may want them soon.
+    Ahead,
+}
+
+impl Wish {
+    /// Bytes in memory at a time, over all files: one must not keep the other waiting.
+    const fn bytes_max(self) -> u64 {
+        match self {
+            Wish::Now => 32 << 20,
+            Wish::Ahead => 64 << 20,
+        }
+    }
+}
 
 /// What all fetches share.
 pub struct Fetcher {
-    permits: Arc<Semaphore>,
+    now: Semaphore,
+    ahead: Semaphore,
 }
 
 impl Default for Fetcher {
     fn default() -> Self {
+        let permits = |wish: Wish| Semaphore::new((wish.bytes_max() / PERMIT_BYTES) as usize);
         Self {
-            permits: Arc::new(Semaphore::new(BLOCKS_IN_FLIGHT_MAX)),
+            now: permits(Wish::Now),
+            ahead: permits(Wish::Ahead),
         }
+    }
+}
+
+impl Fetcher {
+    /// Memory for a request of so many bytes.
+    async fn memory(&self, bytes: u64, wish: Wish) -> Option<SemaphorePermit<'_>> {
+        let semaphore = match wish {
+            Wish::Now => &self.now,
+            Wish::Ahead => &self.ahead,
+        };
+        let permits = bytes
+            .div_ceil(PERMIT_BYTES)
+            .min(wish.bytes_max() / PERMIT_BYTES);
+        // Never closed.
+        semaphore.acquire_many(permits as u32).await.ok()
     }
 }
 
@@ -65,6 +111,8 @@ impl Vfs {
             return Ok(());
         }
         let range = offset..offset.saturating_add(len);
+        let edges_bytes = 2 * REQUEST_BYTES_MIN;
+        let _memory = self.inner.fetcher.memory(edges_bytes, Wish::Now).await;
         self.fill(file, |valid| {
             file.extents.missing_edges(range.clone(), valid)
         })
@@ -72,7 +120,7 @@ impl Vfs {
     }
 
     /// Makes `[offset, offset + len)` resident.
-    pub(super) async fn fetch_blocks(
+    pub(super) async fn fetch_now(
         &self,
         file: &Arc<OpenFile>,
         offset: u64,
@@ -81,14 +129,12 @@ impl Vfs {
         if !self.needs_fetch(file) {
             return Ok(());
         }
-        let end = offset.saturating_add(len).min(file.source.read().valid);
-        stream::iter(blocks(offset..end).map(Ok::<u64, Error>))
-            .try_for_each_concurrent(BLOCKS_IN_FLIGHT_MAX, |block| self.fetch_block(file, block))
+        self.fetch(file, offset..offset.saturating_add(len), Wish::Now)
             .await
     }
 
-    /// Makes `[offset, offset + len)` resident, and starts on the rest of the file.
-    pub(super) async fn fetch_range(
+    /// Makes what is read resident, and starts on what may be read next.
+    pub(super) async fn fetch_for_read(
         &self,
         file: &Arc<OpenFile>,
         offset: u64,
@@ -97,47 +143,78 @@ impl Vfs {
         if !self.needs_fetch(file) {
             return Ok(());
         }
-        self.fetch_blocks(file, offset, len).await?;
-        if !file.fetch.whole_started.swap(true, Ordering::AcqRel) {
-            let vfs = self.clone();
-            let file = file.clone();
-            tokio::spawn(async move {
-                if let Err(error) = vfs.fetch_whole(&file).await {
-                    tracing::warn!(ino = %file.ino, %error, "cannot fetch the file whole; reads fetch what they need");
-                    file.fetch.whole_started.store(false, Ordering::Release);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    /// Makes the whole file resident.
-    pub(super) async fn fetch_whole(&self, file: &Arc<OpenFile>) -> Result<()> {
-        if !self.needs_fetch(file) {
+        let valid = file.source.read().valid;
+        let wanted = offset..offset.saturating_add(len).min(valid);
+        if wanted.is_empty() {
             return Ok(());
         }
-        self.fetch_blocks(file, 0, u64::MAX).await?;
-        self.inner.space.grew();
-        Ok(())
+        if valid <= WHOLE_BYTES_MAX {
+            return self.fetch(file, 0..valid, Wish::Now).await;
+        }
+        let half_is_here = file.fetch.fetched_bytes.load(Ordering::Relaxed) > valid / 2;
+        if half_is_here && !file.fetch.whole_started.swap(true, Ordering::AcqRel) {
+            self.start_ahead(file, 0..valid);
+        }
+        let ahead = file.fetch.readahead.lock().read(&wanted, valid);
+        if !ahead.is_empty() {
+            self.start_ahead(file, ahead);
+        }
+        let start = wanted.start / REQUEST_BYTES_MIN * REQUEST_BYTES_MIN;
+        let end = wanted.end.next_multiple_of(REQUEST_BYTES_MIN);
+        self.fetch(file, start..end, Wish::Now).await
     }
 
-    async fn fetch_block(&self, file: &Arc<OpenFile>, block: u64) -> Result<()> {
-        let cell = file.fetch.blocks.lock().entry(block).or_default().clone();
-        cell.get_or_try_init(|| self.fill_block(file, block))
-            .await?;
-        Ok(())
-    }
-
-    async fn fill_block(&self, file: &OpenFile, block: u64) -> Result<()> {
-        let start = block * BLOCK_BYTES;
-        self.fill(file, |valid| {
-            let end = (start + BLOCK_BYTES).min(valid);
-            match start < end {
-                true => file.extents.missing(start..end, valid),
-                false => Vec::new(),
+    /// Fetches in the background. What fails is fetched by the read that needs it.
+    fn start_ahead(&self, file: &Arc<OpenFile>, range: Range<u64>) {
+        let vfs = self.clone();
+        let file = file.clone();
+        tokio::spawn(async move {
+            let fetched = stream::iter(requests(range).map(Ok::<_, Error>))
+                .try_for_each_concurrent(REQUESTS_MAX, |range| async {
+                    // Evicting must not meet a late answer: it would pass for what is evicted then.
+                    let _here = file.residency.read().await;
+                    vfs.fetch(&file, range, Wish::Ahead).await
+                });
+            if let Err(error) = fetched.await {
+                tracing::warn!(ino = %file.ino, %error, "cannot fetch ahead; reads fetch what they need");
+                file.fetch.whole_started.store(false, Ordering::Release);
             }
-        })
-        .await
+        });
+    }
+
+    async fn fetch(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
+        let end = range.end.min(file.source.read().valid);
+        stream::iter(requests(range.start..end).map(Ok::<_, Error>))
+            .try_for_each_concurrent(REQUESTS_MAX, |range| self.fetch_once(file, range, wish))
+            .await
+    }
+
+    /// Makes a range resident, by our own requests or by waiting for others'. If theirs fail, ours
+    /// are next.
+    async fn fetch_once(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
+        loop {
+            let missing = file
+                .extents
+                .missing(range.clone(), file.source.read().valid);
+            let (claims, landings) = file.fetch.flights.claim(&missing);
+            for claim in claims {
+                let bytes = claim.range.end - claim.range.start;
+                let _memory = self.inner.fetcher.memory(bytes, wish).await;
+                self.fill(file, |valid| {
+                    let end = claim.range.end.min(valid);
+                    file.extents.missing(claim.range.start..end, valid)
+                })
+                .await?;
+                file.fetch.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.inner.space.grew();
+            }
+            if landings.is_empty() {
+                return Ok(());
+            }
+            for landing in landings {
+                landing.wait().await;
+            }
+        }
     }
 
     /// Fetches what `missing` says, given the valid length. Our own flusher may replace or move the
@@ -166,7 +243,6 @@ impl Vfs {
     ) -> Result<()> {
         let key = &ObjectKey::new(origin.key.clone());
         let etag = &origin.etag.clone().map(ETag);
-        let _permit = self.inner.fetcher.permits.acquire().await;
         stream::iter(missing.into_iter().map(Ok::<Range<u64>, Error>))
             .try_for_each_concurrent(2, |range| async move {
                 // A hole may reach past the object's end by the granule's rounding.
@@ -225,12 +301,15 @@ fn missing_edges(file: &OpenFile, offset: u64, len: u64) -> Vec<Range<u64>> {
     file.extents.missing_edges(range, valid)
 }
 
-fn blocks(range: Range<u64>) -> impl Iterator<Item = u64> {
-    let last = match range.is_empty() {
-        true => 0,
-        false => range.end.div_ceil(BLOCK_BYTES),
-    };
-    (range.start / BLOCK_BYTES)..last
+/// Cuts a range where every request of the file is cut, so that two readers' requests are the same.
+fn requests(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let end = (start / REQUEST_BYTES_MAX + 1) * REQUEST_BYTES_MAX;
+        let request = start..end.min(range.end);
+        start = request.end;
+        (!request.is_empty()).then_some(request)
+    })
 }
 
 #[cfg(test)]
@@ -238,13 +317,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_touches_each_of_its_blocks_once() {
-        assert_eq!(blocks(0..0).count(), 0);
-        assert_eq!(blocks(0..1).collect::<Vec<_>>(), [0]);
-        assert_eq!(blocks(0..BLOCK_BYTES).collect::<Vec<_>>(), [0]);
+    fn a_range_is_cut_at_the_same_places_wherever_it_begins() {
+        const MAX: u64 = REQUEST_BYTES_MAX;
+        let cut = |range| requests(range).collect::<Vec<_>>();
+        assert_eq!(cut(0..0), []);
+        assert_eq!(cut(0..1), vec![0..1]);
+        assert_eq!(cut(5..MAX), vec![5..MAX]);
         assert_eq!(
-            blocks(BLOCK_BYTES - 1..BLOCK_BYTES + 1).collect::<Vec<_>>(),
-            [0, 1]
+            cut(MAX - 1..2 * MAX + 1),
+            [MAX - 1..MAX, MAX..2 * MAX, 2 * MAX..2 * MAX + 1]
         );
     }
 }

@@ -1,19 +1,19 @@
 //! How far the fetch of one open file is.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 
-/// A block's cell: initialised once it is in the extent file.
-type Cell = Arc<OnceCell<()>>;
+use super::flights::Flights;
+use super::readahead::Readahead;
 
 /// The progress of one open file's fetch.
 #[derive(Default)]
 pub struct FetchState {
-    pub(super) blocks: Mutex<HashMap<u64, Cell>>,
+    pub(super) flights: Flights,
+    pub(super) readahead: Mutex<Readahead>,
+    /// Bytes that were fetched because of reads.
+    pub(super) fetched_bytes: AtomicU64,
     pub(super) whole_started: AtomicBool,
     /// Every byte of `[0, valid)` is resident; stays true until the open file is evicted.
     pub(super) complete: AtomicBool,
@@ -22,7 +22,8 @@ pub struct FetchState {
 impl FetchState {
     /// Everything has been evicted.
     pub(super) fn restart(&self) {
-        self.blocks.lock().clear();
+        *self.readahead.lock() = Readahead::default();
+        self.fetched_bytes.store(0, Ordering::Release);
         self.whole_started.store(false, Ordering::Release);
         self.complete.store(false, Ordering::Release);
     }
