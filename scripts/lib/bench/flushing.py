@@ -6,7 +6,7 @@ import time
 from common import FUSED, call, work
 from targets import Fused
 
-# What plain uploads are tried with: (MiB a part, parallel requests).
+# What the plain client is tried with: (MiB a part, parallel requests).
 UPLOADS = [(8, 10), (16, 4), (16, 16), (32, 8), (64, 4)]
 # The same for small objects.
 PUTS = [8, 16, 32, 64]

@@ -28,12 +28,19 @@ BARS = [
     ("4 KiB read, depth 32", "local", 0.9),
     ("4 KiB write, depth 1", "local", 0.9),
     ("4 KiB write, depth 32", "local", 0.9),
-    ("flush", "plain upload", 0.85),
-    ("flush of 4 KiB files", "plain upload", 0.8),
+    ("flush", "plain client", 0.85),
+    ("flush of 4 KiB files", "plain client", 0.8),
+    ("cold read", "plain client", 0.9),
+    ("cold first 64 KiB", "plain client", 1 / 1.3),
 ]
-# Seconds.
-TIMES_MAX = [("recovery of 100000 files", 2)]
-LARGE = ("write", "write+fsync", "read, FUSE cache dropped", "read, all caches dropped", "flush")
+# The mount's own figure, at most.
+AT_MOST = [("recovery of 100000 files", 2), ("fetched for each byte asked", 2)]
+UNITS = {
+    **dict.fromkeys(("write", "write+fsync", "read, FUSE cache dropped", "read, all caches dropped", "flush", "cold read"), "GB/s"),
+    **dict.fromkeys(("recovery of 10000 files", "recovery of 100000 files"), "s"),
+    "cold first 64 KiB": "1/s",
+    "fetched for each byte asked": "",
+}
 # The random works without passthrough.
 DAEMON_RANDOM = 0.35
 RSS_MIB_MAX = 300
@@ -50,18 +57,18 @@ def report(bench):
             ratio = medians[name]["daemon"] / medians[name]["local"]
             work = f"{name}, no passthrough"
             bars.append({"work": work, "against": "local", "ratio": ratio, "bar": DAEMON_RANDOM, "met": ratio >= DAEMON_RANDOM})
-    for name, limit in TIMES_MAX:
+    for name, limit in AT_MOST:
         if name in medians:
-            seconds = medians[name]["fused"]
-            bars.append({"work": f"{name}, s", "against": "", "ratio": seconds, "bar": limit, "met": seconds < limit})
+            seen = medians[name]["fused"]
+            bars.append({"work": name, "against": "", "ratio": seen, "bar": limit, "met": seen < limit})
     rss_mib = bench.targets["fused"].rss_kib_max / 1024
     bars.append({"work": "resident memory, MiB", "against": "", "ratio": rss_mib, "bar": RSS_MIB_MAX, "met": rss_mib < RSS_MIB_MAX})
 
     row = "{:<38}{:>10}{:>10}{:>10}{:>14}   {}".format
-    print("\n" + row("median", "local", "fused", "juicefs", "plain upload", "unit"))
+    print("\n" + row("median", "local", "fused", "juicefs", "plain client", "unit"))
     for name, values in medians.items():
-        cells = [f"{values[t]:.2f}" if t in values else "" for t in (*TARGETS, "plain upload")]
-        unit = "s" if name.startswith("recovery") else "GB/s" if name in LARGE else "k/s"
+        cells = [f"{values[t]:.3g}" if t in values else "" for t in (*TARGETS, "plain client")]
+        unit = UNITS.get(name, "k/s")
         print(row(name, *cells, unit))
     print("\n" + "{:<38}{:<16}{:>10}{:>10}".format("ratio of fused", "to", "seen", "bar"))
     for bar in bars:

@@ -5,12 +5,13 @@ import pathlib
 import statistics
 import sys
 
+from cold import ColdReads
 from common import TARGETS, work
 from flushing import Flushing
 from small import SmallFiles
 from targets import Fused, JuiceFs, Local, Server
 
-WORKS = ("write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "recovery")
+WORKS = ("write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "recovery", "cold")
 
 
 def drop_caches():
@@ -96,6 +97,7 @@ class Bench:
             "read": self.reads, "names": self.names,
             "small": self.small.run, "random": self.small.random,
             "flush": self.flushing.large, "flush-small": self.flushing.small, "recovery": self.flushing.recovery,
+            "cold": ColdReads(self).run,
         }
         for number in range(self.options.rounds):
             for name in wanted:
@@ -106,4 +108,4 @@ class Bench:
         for values in self.results.values():
             plain = {name: rates for name, rates in values.items() if name.startswith("plain ")}
             if plain:
-                values["plain upload"] = max(plain.values(), key=statistics.median)
+                values["plain client"] = max(plain.values(), key=statistics.median)

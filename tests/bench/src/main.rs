@@ -9,13 +9,16 @@
 //! bench-work create-4k DIR COUNT        the same, with 4 KiB in each
 //! bench-work list DIR                   readdir, and stat of each entry
 //! bench-work stat DIR COUNT             of those; then rename, then unlink of the renamed ones
+//! bench-work scattered FILE COUNT       64 KiB reads at scattered places
 //! bench-work put BUCKET COUNT PARALLEL  4 KiB objects, as the AWS_ variables say
+//! bench-work get BUCKET KEY PARALLEL    an object by ranges of 8 MiB; PARALLEL 0: one of 64 KiB
 //! ```
 //!
 //! Prints the seconds that the loop took.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,9 +26,11 @@ use std::time::Instant;
 use futures::{StreamExt, TryStreamExt};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use object_store::ObjectStoreExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 
 const REQUEST_BYTES: usize = 1 << 20;
+const SCATTERED_BYTES: usize = 64 << 10;
+const RANGE_BYTES: u64 = 8 << 20;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -60,6 +65,8 @@ fn measure(words: &[&str]) -> io::Result<f64> {
         ["unlink", dir, count] => each(dir, number(count)?, |path| {
             fs::remove_file(path.with_extension("renamed"))
         }),
+        ["scattered", file, count] => scattered(Path::new(file), number(count)?),
+        ["get", bucket, key, parallel] => get(bucket, key, number(parallel)?),
         ["put", bucket, count, parallel] => put(bucket, number(count)?, number(parallel)?),
         _ => Err(io::Error::other("see the head of tests/bench/src/main.rs")),
     }
@@ -137,13 +144,51 @@ fn each(dir: &str, count: usize, act: impl Fn(&Path) -> io::Result<()>) -> io::R
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// What a plain client does: puts, so many at once.
+fn scattered(path: &Path, count: usize) -> io::Result<f64> {
+    let file = File::open(path)?;
+    let places = file
+        .metadata()?
+        .len()
+        .saturating_sub(SCATTERED_BYTES as u64);
+    let mut buffer = vec![0; SCATTERED_BYTES];
+    let began = Instant::now();
+    for n in 1..=count as u64 {
+        let offset = n.wrapping_mul(11_400_714_819_323_198_485) % places.max(1);
+        file.read_exact_at(&mut buffer, offset)?;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// What a plain client does; as the environment says.
+fn plain_client(bucket: &str) -> io::Result<AmazonS3> {
+    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    Ok(builder.with_allow_http(true).build()?)
+}
+
+#[tokio::main]
+async fn get(bucket: &str, key: &str, parallel: usize) -> io::Result<f64> {
+    let store = &plain_client(bucket)?;
+    let path = &object_store::path::Path::from(key);
+    let bytes = store.head(path).await?.size;
+    let began = Instant::now();
+    if parallel == 0 {
+        let middle = bytes / 2;
+        store
+            .get_range(path, middle..middle + SCATTERED_BYTES as u64)
+            .await?;
+        return Ok(began.elapsed().as_secs_f64());
+    }
+    futures::stream::iter((0..bytes).step_by(RANGE_BYTES as usize))
+        .map(|start| store.get_range(path, start..(start + RANGE_BYTES).min(bytes)))
+        .buffer_unordered(parallel)
+        .try_for_each(|_| std::future::ready(Ok(())))
+        .await?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
 #[tokio::main]
 async fn put(bucket: &str, count: usize, parallel: usize) -> io::Result<f64> {
-    let store = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_allow_http(true)
-        .build()?;
+    let store = plain_client(bucket)?;
     let began = Instant::now();
     futures::stream::iter(0..count)
         .map(|n| {
