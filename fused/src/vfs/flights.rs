@@ -84,7 +84,7 @@ mod tests {
         let flights = Flights::default();
         let (first, landings) = flights.claim(&[10..20, 30..40]);
         assert_eq!((first.len(), landings.len()), (2, 0));
-        let (second, landings) = flights.claim(&[0..35]);
+        let (second, landings) = flights.claim(std::slice::from_ref(&(0..35)));
         let ranges: Vec<_> = second.iter().map(|claim| claim.range.clone()).collect();
         assert_eq!(ranges, [0..10, 20..30]);
         assert_eq!(landings.len(), 2);
