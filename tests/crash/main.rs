@@ -18,6 +18,7 @@
 
 mod check;
 mod content;
+mod full_disks;
 mod image;
 mod kills;
 mod ledger;

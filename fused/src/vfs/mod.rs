@@ -243,6 +243,14 @@ fn extent_id(inode: &Inode) -> ExtentId {
     }
 }
 
+/// The extent file after this one.
+fn next_generation(id: ExtentId) -> ExtentId {
+    ExtentId {
+        generation: id.generation + 1,
+        ..id
+    }
+}
+
 fn now() -> Timestamp {
     Timestamp::now()
 }
