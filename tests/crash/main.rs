@@ -18,6 +18,7 @@
 
 mod check;
 mod content;
+mod failing_disks;
 mod full_disks;
 mod image;
 mod kills;
