@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{PART, Rig, bytes, run};
-use flusher::{PublishOrder, State};
+use flusher::{PublishOrder, Resolution, State};
 use journal::Ino;
 
 on_every_store!(
@@ -41,8 +41,8 @@ async fn both_versions_are_kept_when_somebody_else_changed_the_object(rig: Rig) 
     );
     let status = flusher.status();
     assert_eq!(
-        (status.conflicts, status.conflict_list[0].kept_as.as_str()),
-        (1, kept_as.as_str())
+        (status.conflicts, &status.conflict_list[0].resolution),
+        (1, &Resolution::KeptAs(kept_as))
     );
     assert_eq!(flusher.state(ino).await, State::Conflict);
 }

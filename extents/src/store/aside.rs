@@ -1,6 +1,6 @@
 //! Keeping what is left of a file that can't be trusted any more.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,21 +11,44 @@ use super::ExtentStore;
 use crate::{Error, ExtentId, Result};
 
 impl ExtentStore {
+    /// Gives an extent file a second name in `folder`, as [`ExtentStore::set_aside`] chooses it; bytes and name
+    /// survive a power cut. The file stays where it is.
+    pub async fn name_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
+        if let Some(file) = self.open_file(id)? {
+            file.sync_data().await?;
+        }
+        let failed = |error: io::Error| Error::io("keeping aside", id, error);
+        make_folder(folder).map_err(failed)?;
+        let from = id.path(&self.inner.dir);
+        for path in names_aside(id, folder) {
+            match fs::hard_link(&from, &path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match move_or_make(&from, &path) {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                        made => made.map_err(failed)?,
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(failed(error)),
+            }
+            let folder = File::open(folder).map_err(failed)?;
+            let synced = tokio::task::spawn_blocking(move || folder.sync_all()).await;
+            synced.map_err(io::Error::other).flatten().map_err(failed)?;
+            return Ok(path);
+        }
+        Err(failed(io::Error::from_raw_os_error(libc::EEXIST)))
+    }
+
     /// Moves a closed extent file into `folder` (made with mode 0700; on the same file system) and
     /// returns its new path: the file's name, with a number behind it where that is taken. An extent
     /// file that isn't there leaves an empty one.
     pub fn set_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
         let failed = |error: io::Error| Error::io("setting aside", id, error);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed)?;
+        make_folder(folder).map_err(failed)?;
         let (live, closed_bytes) = self.before_leaving(id);
         let from = id.path(&self.inner.dir);
-        let names =
-            std::iter::once(id.to_string()).chain((1..).map(|nr: u64| format!("{id}.{nr}")));
-        for path in names.map(|name| folder.join(name)) {
+        for path in names_aside(id, folder) {
             match move_or_make(&from, &path) {
                 Ok(true) => self.left(id, live, closed_bytes),
                 Ok(false) => {}
@@ -36,6 +59,17 @@ impl ExtentStore {
         }
         Err(failed(io::Error::from_raw_os_error(libc::EEXIST)))
     }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The file's name, and with a number behind it where that is taken.
+fn names_aside(id: ExtentId, folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let names =
+        std::iter::once(id.to_string()).chain((1..).map(move |nr: u64| format!("{id}.{nr}")));
+    names.map(|name| folder.join(name))
 }
 
 /// Moves a file without replacing another (true), or makes an empty one if there is none (false).
