@@ -1,13 +1,14 @@
 //! Somebody else changed the object: nothing of either version is lost.
 //!
-//! By default both are kept where programs see them. The local version gets a new name next to the old one, `<name>.conflict-<node>-<n>`, by an ordinary rename
-//! in the journal, so programs see it at once; it is then uploaded under that name like any other file. The
-//! store's version keeps the key and appears under the old name with the next listing.
+//! By default both are kept where programs see them. The local version gets a new name next to the old one,
+//! `<name>.conflict-<node>-<n>`, by an ordinary rename in the journal, so programs see it at once; it is then
+//! uploaded under that name like any other file. The store's version keeps the key and appears under the old
+//! name with the next listing.
 //!
-//! With `on_conflict=theirs` the file takes their content. The local version gets a second name in the folder of
-//! what was kept aside, durably; then the journal is told two things that are true one after the other in any
-//! other case: that our version is in the store, and that somebody has replaced it since. A crash between the
-//! two leaves what every later look at the object puts right. A file that is being written, or of which a part
+//! With `on_conflict=theirs` the file takes their content. The local version is copied to the folder of
+//! what was kept aside, durably; then the journal is told two things that in any other case come one after the
+//! other: that our version is in the store, and that somebody has replaced it since. A crash between the two
+//! leaves what every later look at the object puts right. A file that is being written, or of which a part
 //! was only in the object that they replaced, can't be kept so: of it both versions are kept as by default.
 //!
 //! (`on_conflict=ours` hardly comes here: `expect` replaces their object under the version that it has.)
@@ -59,7 +60,26 @@ async fn take_theirs(
         ino: ino.0,
         generation: inode.content.generation,
     };
-    let kept = core.extents().name_aside(ours, folder).await?;
+    let kept = core.extents().copy_aside(ours, folder).await?;
+    if !snapshot.still_true(core).await? {
+        // A program has begun to write again. It will be looked at anew.
+        let removed = std::fs::remove_file(&kept);
+        if let Err(error) = removed {
+            tracing::warn!(file = %kept.display(), %error, "a copy that is not needed stays");
+        }
+        return Ok(true);
+    }
+    // Told first: whoever sees the file settled sees how, too.
+    tracing::warn!(
+        %key, kept_as = %kept.display(),
+        "somebody else changed this object in the store; the file shows theirs (on_conflict=theirs), the local \
+         version is kept aside"
+    );
+    let conflict = Conflict {
+        key: key.0.clone(),
+        resolution: Resolution::KeptAside(kept),
+    };
+    core.stats.conflict(ino, conflict);
     let flushed = Flushed {
         epoch: inode.content.epoch,
         meta_epoch: inode.meta_epoch,
@@ -71,16 +91,6 @@ async fn take_theirs(
     let seen = as_seen(theirs);
     core.journal().refresh(ino, &seen, Timestamp::now()).await?;
     core.journal().sync().await?;
-    tracing::warn!(
-        %key, kept_as = %kept.display(),
-        "somebody else changed this object in the store; the file shows theirs (on_conflict=theirs), the local \
-         version is kept aside"
-    );
-    let conflict = Conflict {
-        key: key.0.clone(),
-        resolution: Resolution::KeptAside(kept),
-    };
-    core.stats.conflict(ino, conflict);
     core.config.events.superseded(ino, ours);
     Ok(true)
 }

@@ -451,3 +451,29 @@ fn a_refused_overwrite_leaves_the_old_file() {
     mount.sync();
     assert_eq!(store.get("f").as_deref(), Some(&b"the old content"[..]));
 }
+
+#[test]
+fn a_daemon_that_was_killed_on_a_full_disk_starts_on_it() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let disk = Device::ext4(256 << 20);
+    let mount = mount_on(&store, &disk, "passthrough=auto");
+    mount.sync();
+    store.put("theirs", "not fetched yet");
+    let kept = content::log(9, 5 << 20);
+    fs::write(mount.join("kept"), &kept).expect("a file");
+    let mut filler = Filler {
+        at: disk.path().join("filler"),
+        file: None,
+    };
+    filler.take_all();
+    let mount = mount.crash().start();
+    assert!(fs::read(mount.join("kept")).expect("the file") == kept);
+    mount.sync();
+    assert!(store.get("kept") == Some(kept));
+    let there = fs::read(mount.join("theirs")).expect("fetched to a full disk");
+    assert_eq!(there, b"not fetched yet");
+    filler.go();
+    recovers(&mount);
+    mount.unmount();
+}

@@ -11,33 +11,13 @@ use super::ExtentStore;
 use crate::{Error, ExtentId, Result};
 
 impl ExtentStore {
-    /// Gives an extent file a second name in `folder`, as [`ExtentStore::set_aside`] chooses it; bytes and name
-    /// survive a power cut. The file stays where it is.
-    pub async fn name_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
-        if let Some(file) = self.open_file(id)? {
-            file.sync_data().await?;
-        }
-        let failed = |error: io::Error| Error::io("keeping aside", id, error);
-        make_folder(folder).map_err(failed)?;
-        let from = id.path(&self.inner.dir);
-        for path in names_aside(id, folder) {
-            match fs::hard_link(&from, &path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match move_or_make(&from, &path) {
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                        made => made.map_err(failed)?,
-                    };
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(failed(error)),
-            }
-            let folder = File::open(folder).map_err(failed)?;
-            let synced = tokio::task::spawn_blocking(move || folder.sync_all()).await;
-            synced.map_err(io::Error::other).flatten().map_err(failed)?;
-            return Ok(path);
-        }
-        Err(failed(io::Error::from_raw_os_error(libc::EEXIST)))
+    /// Copies an extent file into `folder`, under a name as [`ExtentStore::set_aside`] chooses it; the copy and its
+    /// name survive a power cut. The file stays where it is; one that isn't there leaves an empty copy.
+    pub async fn copy_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
+        let (from, folder) = (id.path(&self.inner.dir), folder.to_owned());
+        let copied = tokio::task::spawn_blocking(move || copy_into(&from, id, &folder)).await;
+        let copied = copied.map_err(io::Error::other).flatten();
+        copied.map_err(|error| Error::io("copying aside", id, error))
     }
 
     /// Moves a closed extent file into `folder` (made with mode 0700; on the same file system) and
@@ -59,6 +39,38 @@ impl ExtentStore {
         }
         Err(failed(io::Error::from_raw_os_error(libc::EEXIST)))
     }
+}
+
+/// By sharing the blocks where the file system can.
+fn copy_into(from: &Path, id: ExtentId, folder: &Path) -> io::Result<PathBuf> {
+    make_folder(folder)?;
+    let mut source = match File::open(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened?),
+    };
+    for path in names_aside(id, folder) {
+        let mut options = OpenOptions::new();
+        let mut copy = match options.write(true).create_new(true).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made?,
+        };
+        let copied = match &mut source {
+            Some(source) => io::copy(source, &mut copy).map(drop),
+            None => Ok(()),
+        };
+        let safe = copied
+            .and_then(|()| copy.sync_all())
+            .and_then(|()| File::open(folder)?.sync_all());
+        return match safe {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                // The reason is what counts; half a copy is of no use.
+                let _ = fs::remove_file(&path);
+                Err(error)
+            }
+        };
+    }
+    Err(io::Error::from_raw_os_error(libc::EEXIST))
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

@@ -131,6 +131,15 @@ struct Inner {
 }
 
 impl EmbeddedStore {
+    /// Gives up a part of what is kept for a full disk, of a store that is not open: there must be space for what
+    /// comes before it. Whether there was any.
+    pub fn give_up_reserve(dir: &Path) -> Result<bool, KvError> {
+        reserve::give_up(dir).map_err(|error| KvError::Io {
+            operation: "giving up the reserve",
+            reason: format!("{}: {error}", dir.display()),
+        })
+    }
+
     /// Opens the store in `dir`, creating it when absent. Replays the write-ahead log.
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<EmbeddedStore, KvError> {
         let failed = |reason: String| KvError::Io {

@@ -61,17 +61,33 @@ struct State {
     room: Room,
 }
 
+fn path(journal: &Path) -> OsString {
+    let mut name = OsString::from(journal);
+    name.push(".reserve");
+    name
+}
+
+/// Gives up a part of the reserve of a journal that is not open, for whoever must have space before it is
+/// opened. Whether there was any.
+pub(super) fn give_up(journal: &Path) -> io::Result<bool> {
+    let file = match OpenOptions::new().write(true).open(path(journal)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let held = file.metadata()?.len();
+    file.set_len(held.saturating_sub(FREE_BYTES_MIN))?;
+    Ok(held > 0)
+}
+
 impl Reserve {
     /// The reserve beside the directory of a journal.
     pub(super) fn open(journal: &Path) -> io::Result<Reserve> {
-        let mut name = OsString::from(journal);
-        name.push(".reserve");
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(name)?;
+            .open(path(journal))?;
         let dir = File::open(journal)?;
         let answer = fstatvfs(&dir)?;
         // On a small disk in proportion.
