@@ -4,10 +4,11 @@
 //! milliseconds away: 128 MiB of parts in flight saturate 10 Gbit/s at 100 ms per request.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use extents::ExtentStore;
+use extents::{ExtentId, ExtentStore};
 use journal::{Ino, Journal, NodeId};
 use remote::{Capabilities, Remote};
 
@@ -34,6 +35,21 @@ pub enum PublishOrder {
     Default,
     /// Files become visible as soon as they are uploaded.
     None,
+}
+
+/// What is done where somebody else has changed an object that is to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Theirs keeps the key, the local version gets a name of its own.
+    #[default]
+    KeepBoth,
+    /// The local version takes the place of theirs.
+    Ours,
+    /// Theirs becomes the file's content; the local version is kept aside.
+    Theirs {
+        /// The folder for it, on the file system of the extents.
+        aside: PathBuf,
+    },
 }
 
 /// How long a failing step waits before it is tried again: full jitter between zero and a bound that
@@ -65,6 +81,8 @@ pub trait Events: Send + Sync {
     fn clean(&self, _ino: Ino) {}
     /// Somebody else changed the object: the local version now has the name `kept_as`.
     fn conflict(&self, _ino: Ino, _kept_as: &[u8]) {}
+    /// Somebody else's version has become the content of this inode; `old` holds the one before.
+    fn superseded(&self, _ino: Ino, _old: ExtentId) {}
 }
 
 /// Nobody listens.
@@ -97,6 +115,8 @@ pub struct FlusherConfig {
     pub settle_temporary: Duration,
     /// Which files wait for which.
     pub publish_order: PublishOrder,
+    /// What is done about others' changes.
+    pub on_conflict: OnConflict,
     /// How failures are paced.
     pub backoff: BackoffLimits,
     /// How often the journal is scanned although nobody called `wake`.
@@ -122,6 +142,7 @@ impl FlusherConfig {
             settle: Duration::from_millis(500),
             settle_temporary: Duration::from_secs(3),
             publish_order: PublishOrder::Default,
+            on_conflict: OnConflict::KeepBoth,
             backoff: BackoffLimits::default(),
             rescan: Duration::from_secs(10),
             work_items_max: 8192,

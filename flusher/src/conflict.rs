@@ -1,23 +1,128 @@
-//! Somebody else changed the object: both versions are kept.
+//! Somebody else changed the object: nothing of either version is lost.
 //!
-//! The local version gets a new name next to the old one, `<name>.conflict-<node>-<n>`, by an ordinary rename
-//! in the journal, so programs see it at once; it is then uploaded under that name like any other file. The
-//! store's version keeps the key and appears under the old name with the next listing.
+//! By default both are kept where programs see them. The local version gets a new name next to the old one,
+//! `<name>.conflict-<node>-<n>`, by an ordinary rename in the journal, so programs see it at once; it is then
+//! uploaded under that name like any other file. The store's version keeps the key and appears under the old
+//! name with the next listing.
+//!
+//! With `on_conflict=theirs` the file takes their content. The local version is copied to the folder of
+//! what was kept aside, durably; then the journal is told two things that in any other case come one after the
+//! other: that our version is in the store, and that somebody has replaced it since. A crash between the two
+//! leaves what every later look at the object puts right. A file that is being written, or of which a part
+//! was only in the object that they replaced, can't be kept so: of it both versions are kept as by default.
+//!
+//! (`on_conflict=ours` hardly comes here: `expect` replaces their object under the version that it has.)
 
-use journal::{Ino, RenameMode, Timestamp, Wanted};
-use remote::ObjectKey;
+use std::path::Path;
 
+use extents::ExtentId;
+use journal::{Flushed, Ino, Inode, Origin, RenameMode, Seen, Timestamp, Wanted};
+use remote::{ObjectKey, ObjectMeta};
+
+use crate::config::OnConflict;
 use crate::core::Core;
 use crate::error::Error;
-use crate::status::Conflict;
+use crate::snapshot::Snapshot;
+use crate::status::{Conflict, Resolution};
 
 /// Longest name of a file, as everywhere on Linux.
 const NAME_BYTES_MAX: usize = 255;
 /// Names tried before something is wrong.
 const NAMES_MAX: u32 = 1000;
 
+/// Does about the foreign object at `key` what was asked for.
+pub(crate) async fn resolve(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), Error> {
+    if let OnConflict::Theirs { aside } = &core.config.on_conflict
+        && take_theirs(core, &wanted.inode, key, aside).await?
+    {
+        return Ok(());
+    }
+    keep_both(core, wanted, key).await
+}
+
+/// Takes their content, if ours can be kept aside whole.
+async fn take_theirs(
+    core: &Core,
+    inode: &Inode,
+    key: &ObjectKey,
+    folder: &Path,
+) -> Result<bool, Error> {
+    let snapshot = Snapshot::take(core, inode.clone())?;
+    if snapshot.is_open() || !snapshot.missing(0..snapshot.size).is_empty() {
+        return Ok(false);
+    }
+    let Some(theirs) = core.remote().head(key).await? else {
+        // Gone: there is no conflict any more.
+        return Ok(true);
+    };
+    let ino = inode.ino;
+    let ours = ExtentId {
+        ino: ino.0,
+        generation: inode.content.generation,
+    };
+    let kept = core.extents().copy_aside(ours, folder).await?;
+    if !snapshot.still_true(core).await? {
+        // A program has begun to write again. It will be looked at anew.
+        let removed = std::fs::remove_file(&kept);
+        if let Err(error) = removed {
+            tracing::warn!(file = %kept.display(), %error, "a copy that is not needed stays");
+        }
+        return Ok(true);
+    }
+    // Told first: whoever sees the file settled sees how, too.
+    tracing::warn!(
+        %key, kept_as = %kept.display(),
+        "somebody else changed this object in the store; the file shows theirs (on_conflict=theirs), the local \
+         version is kept aside"
+    );
+    let conflict = Conflict {
+        key: key.0.clone(),
+        resolution: Resolution::KeptAside(kept),
+    };
+    core.stats.conflict(ino, conflict);
+    let flushed = Flushed {
+        epoch: inode.content.epoch,
+        meta_epoch: inode.meta_epoch,
+        origin: ours_replaced_by(&theirs, inode, key),
+    };
+    core.journal()
+        .flushed(ino, flushed, Timestamp::now())
+        .await?;
+    let seen = as_seen(theirs);
+    core.journal().refresh(ino, &seen, Timestamp::now()).await?;
+    core.journal().sync().await?;
+    core.config.events.superseded(ino, ours);
+    Ok(true)
+}
+
+/// An object of ours as it might have been before theirs: unlike it in every respect that is compared.
+fn ours_replaced_by(theirs: &ObjectMeta, inode: &Inode, key: &ObjectKey) -> Origin {
+    Origin {
+        key: key.0.clone(),
+        etag: Some("replaced".to_owned()),
+        size: theirs.size.wrapping_add(1),
+        epoch: inode.content.epoch,
+        meta_epoch: inode.meta_epoch,
+        checked: Timestamp::now(),
+    }
+}
+
+fn as_seen(object: ObjectMeta) -> Seen {
+    Seen::Object {
+        etag: object.etag.map(|etag| etag.0),
+        size: object.size,
+        mtime: match object.posix.mtime_ns {
+            Some(ns) => Timestamp::from_nanos(ns),
+            None => Timestamp::from(object.modified),
+        },
+        mode: object.posix.mode.map(|mode| mode & 0o7777),
+        uid: object.posix.uid,
+        gid: object.posix.gid,
+    }
+}
+
 /// Renames the local version out of the way of the foreign one at `key`.
-pub(crate) async fn keep_both(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), Error> {
+async fn keep_both(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), Error> {
     let unsteady = || Error::Unsteady { key: key.0.clone() };
     let Some((name, directories)) = wanted.path.as_deref().and_then(<[_]>::split_last) else {
         return Ok(());
@@ -48,7 +153,7 @@ pub(crate) async fn keep_both(core: &Core, wanted: &Wanted, key: &ObjectKey) -> 
         );
         let conflict = Conflict {
             key: key.0.clone(),
-            kept_as: kept,
+            resolution: Resolution::KeptAs(kept),
         };
         core.stats.conflict(ino, conflict);
         core.config.events.conflict(ino, &kept_as);
@@ -69,7 +174,7 @@ async fn forget_key(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(),
     if !at_key {
         return Ok(());
     }
-    let snapshot = crate::snapshot::Snapshot::take(core, inode.clone())?;
+    let snapshot = Snapshot::take(core, inode.clone())?;
     if snapshot.missing(0..snapshot.size).is_empty() {
         core.journal().detach(inode.ino, Timestamp::now()).await?;
     }

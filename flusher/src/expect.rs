@@ -10,7 +10,7 @@
 //! | carries the mark of exactly this version | it is our own earlier attempt, whose answer was lost: done |
 //! | carries the mark of another version of this file, or of one detached from it | expect that one and try again |
 //! | carries a mark of ours that was put to this very key | the same: a crash took the record of it |
-//! | anything else | somebody else's: a conflict |
+//! | anything else | somebody else's: a conflict, or with `on_conflict=ours` to be replaced, if it stays as it is |
 //!
 //! Before an object is replaced the journal is made durable: what a power cut takes of it must not be the reason
 //! why the object went.
@@ -21,9 +21,11 @@
 use journal::{Epoch, Ino, Inode};
 use remote::{Condition, ETag, ObjectKey, ObjectMeta, Put};
 
+use crate::config::OnConflict;
 use crate::core::Core;
 use crate::error::Error;
 use crate::identity::{is_in_place, own_mark};
+use crate::status::{Conflict, Resolution};
 
 /// Rounds until a key counts as contested; each learns something new, so two are the rule.
 const ROUNDS_MAX: usize = 4;
@@ -56,7 +58,7 @@ enum There {
     Nothing,
     ThisVersion(Stored),
     OurOlder(ETag),
-    Foreign,
+    Foreign(Option<ETag>),
 }
 
 /// What must be at `key` when one of our inodes writes it.
@@ -88,12 +90,19 @@ where
     Answer: Future<Output = Result<Put, remote::Error>>,
 {
     let mut condition = expected(core, writing.key).await?;
+    let mut replaces_theirs = false;
     for _ in 0..ROUNDS_MAX {
         if let Condition::Match(_) = condition {
             durable(core).await?;
         }
         match core.changing(put(condition.clone())).await {
-            Ok(stored) => return verify(core, writing, stored).await.map(Guarded::Stored),
+            Ok(stored) => {
+                let stored = verify(core, writing, stored).await?;
+                if replaces_theirs {
+                    replaced_theirs(core, writing);
+                }
+                return Ok(Guarded::Stored(stored));
+            }
             // A version that is not there any more is reported either way, by store.
             Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {}
             Err(lost @ (remote::Error::NoSuchUpload { .. } | remote::Error::NotFound { .. })) => {
@@ -112,12 +121,29 @@ where
             There::Nothing => Condition::Absent,
             There::ThisVersion(stored) => return Ok(Guarded::Stored(stored)),
             There::OurOlder(etag) => Condition::Match(etag),
-            There::Foreign => return Ok(Guarded::Foreign),
+            There::Foreign(Some(etag)) if core.config.on_conflict == OnConflict::Ours => {
+                replaces_theirs = true;
+                Condition::Match(etag)
+            }
+            There::Foreign(_) => return Ok(Guarded::Foreign),
         };
     }
     Err(Error::Unsteady {
         key: writing.key.0.clone(),
     })
+}
+
+/// Tells that somebody else's object has gone, as was asked for.
+fn replaced_theirs(core: &Core, writing: &Writing<'_>) {
+    tracing::warn!(
+        key = %writing.key,
+        "somebody else changed this object in the store; the local version has taken its place (on_conflict=ours)"
+    );
+    let conflict = Conflict {
+        key: writing.key.0.clone(),
+        resolution: Resolution::ReplacedTheirs,
+    };
+    core.stats.conflict(writing.inode.ino, conflict);
 }
 
 /// Makes the journal durable before an object goes: after a power cut it must not refer to what another
@@ -139,7 +165,14 @@ pub(crate) async fn is_foreign(core: &Core, writing: &Writing<'_>) -> Result<boo
             .as_ref()
             .is_some_and(|found| is_same_version(found, &etag)),
     };
-    Ok(!known && matches!(judge(core, writing, meta).await?, There::Foreign))
+    if known || !matches!(judge(core, writing, meta).await?, There::Foreign(_)) {
+        return Ok(false);
+    }
+    if core.config.on_conflict == OnConflict::Ours {
+        replaced_theirs(core, writing);
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// Looks at what was written.
@@ -185,7 +218,7 @@ async fn look(core: &Core, writing: &Writing<'_>) -> Result<There, Error> {
 
 async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<There, Error> {
     let Some(mark) = own_mark(&meta.posix, core.config.node) else {
-        return Ok(There::Foreign);
+        return Ok(There::Foreign(meta.etag));
     };
     if mark.ino == writing.inode.ino.0 {
         // Older attributes are no reason to send the bytes again.
@@ -194,7 +227,7 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
         return Ok(match (same, meta.etag) {
             (true, etag) => There::ThisVersion(Stored { etag, meta_epoch }),
             (false, Some(etag)) => There::OurOlder(etag),
-            (false, None) => There::Foreign,
+            (false, None) => There::Foreign(None),
         });
     }
     // Of another file of ours that was put here, and the record of it lost in a crash, perhaps with the file;
@@ -207,7 +240,7 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
         };
     Ok(match meta.etag {
         Some(etag) if abandoned => There::OurOlder(etag),
-        _ => There::Foreign,
+        etag => There::Foreign(etag),
     })
 }
 

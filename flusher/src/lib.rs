@@ -52,7 +52,7 @@ mod upload;
 mod work;
 mod yielding;
 
-pub use config::{BackoffLimits, Events, FlusherConfig, PublishOrder, Rooms};
+pub use config::{BackoffLimits, Events, FlusherConfig, OnConflict, PublishOrder, Rooms};
 pub use error::{Error, Severity};
 pub use handle::Flusher;
-pub use status::{Conflict, FlusherStatus, LastError, Progress, State, Uploading};
+pub use status::{Conflict, FlusherStatus, LastError, Progress, Resolution, State, Uploading};

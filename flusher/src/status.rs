@@ -4,6 +4,8 @@
 //! look at the work set. Nothing here waits. Speeds are over the last ten seconds.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use journal::{Ino, Timestamp};
@@ -78,13 +80,35 @@ pub struct LastError {
     pub message: String,
 }
 
-/// A version that was kept under another name.
+/// An object that somebody else changed before we could.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Conflict {
-    /// The key that somebody else changed.
+    /// Its key.
     pub key: String,
-    /// The name, in the same directory, of the local version.
-    pub kept_as: String,
+    /// What was done about it.
+    pub resolution: Resolution,
+}
+
+/// What was done about a conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// The local version has this name now, in the same directory.
+    KeptAs(String),
+    /// The local version took the place of theirs.
+    ReplacedTheirs,
+    /// The file shows theirs; the local version is this file.
+    KeptAside(PathBuf),
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resolution::KeptAs(name) => write!(f, "kept as {name}"),
+            Resolution::ReplacedTheirs => f.write_str("theirs was replaced"),
+            Resolution::KeptAside(path) => write!(f, "ours is kept as {}", path.display()),
+        }
+    }
 }
 
 /// Everything at a glance.
@@ -108,7 +132,7 @@ pub struct FlusherStatus {
     pub last_error: Option<LastError>,
     /// False while the store can't be reached.
     pub store_ok: bool,
-    /// Versions kept under another name since the start.
+    /// Objects that somebody else changed before we could, since the start.
     pub conflicts: u64,
     /// The newest of them.
     pub conflict_list: Vec<Conflict>,
@@ -209,7 +233,10 @@ impl Stats {
     }
 
     pub(crate) fn in_conflict(&self, ino: Ino) -> bool {
-        self.inner.lock().conflicts.contains_key(&ino)
+        let inner = self.inner.lock();
+        let conflict = inner.conflicts.get(&ino);
+        // The others are over, for the file.
+        conflict.is_some_and(|conflict| matches!(conflict.resolution, Resolution::KeptAs(_)))
     }
 
     pub(crate) fn is_uploading(&self, ino: Ino) -> bool {

@@ -6,7 +6,7 @@
 use journal::{FlushOutcome, Ino, Wanted};
 use remote::ObjectKey;
 
-use crate::conflict::keep_both;
+use crate::conflict::resolve;
 use crate::core::Core;
 use crate::directory;
 use crate::error::Error;
@@ -168,7 +168,7 @@ async fn send(core: &Core, job: Job, wanted: &Wanted, key: &ObjectKey) -> Result
         Sent::Parked => Ok(Outcome::Parked),
         Sent::Changed => Ok(Outcome::Changed),
         Sent::Conflict => {
-            keep_both(core, wanted, key).await?;
+            resolve(core, wanted, key).await?;
             Ok(Outcome::Again)
         }
     }
@@ -186,7 +186,7 @@ async fn after_move(
         Moved::Refreshed => Ok(Outcome::Again),
         Moved::UploadInstead => send(core, job, wanted, key).await,
         Moved::Conflict => {
-            keep_both(core, wanted, key).await?;
+            resolve(core, wanted, key).await?;
             Ok(Outcome::Again)
         }
     }

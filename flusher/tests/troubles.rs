@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{PART, Rig, bytes, run};
-use flusher::{PublishOrder, State};
+use flusher::{OnConflict, PublishOrder, Resolution, State};
 use journal::Ino;
 
 on_every_store!(
     both_versions_are_kept_when_somebody_else_changed_the_object,
     both_versions_are_kept_when_a_new_file_meets_an_unknown_object,
+    with_ours_the_local_version_replaces_what_somebody_else_put,
+    with_theirs_the_local_version_is_kept_aside_and_the_file_is_theirs,
+    with_theirs_a_file_that_is_open_keeps_a_name_of_its_own,
     an_object_that_somebody_else_deleted_is_written_again,
     what_somebody_else_put_at_a_deleted_key_is_not_deleted,
 );
@@ -41,8 +44,8 @@ async fn both_versions_are_kept_when_somebody_else_changed_the_object(rig: Rig) 
     );
     let status = flusher.status();
     assert_eq!(
-        (status.conflicts, status.conflict_list[0].kept_as.as_str()),
-        (1, kept_as.as_str())
+        (status.conflicts, &status.conflict_list[0].resolution),
+        (1, &Resolution::KeptAs(kept_as))
     );
     assert_eq!(flusher.state(ino).await, State::Conflict);
 }
@@ -55,6 +58,77 @@ async fn both_versions_are_kept_when_a_new_file_meets_an_unknown_object(rig: Rig
     assert_eq!(rig.object("f").await.unwrap(), "theirs");
     let kept_as = format!("f.conflict-{}-1", common::NODE);
     assert_eq!(rig.object(&kept_as).await.unwrap(), "ours");
+}
+
+async fn with_ours_the_local_version_replaces_what_somebody_else_put(mut rig: Rig) {
+    rig.config.on_conflict = OnConflict::Ours;
+    let flusher = rig.start();
+    rig.foreign_put("new", b"theirs").await;
+    rig.write(Ino::ROOT, "new", b"ours").await;
+    let ino = rig.write(Ino::ROOT, "f", b"ours").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.object("new").await.unwrap(), "ours");
+    rig.foreign_put("f", b"theirs, later").await;
+    let large = bytes(3 * PART, 5);
+    rig.rewrite(ino, &large).await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["f", "new"]);
+    assert_eq!(rig.object("f").await.unwrap(), large);
+    let status = flusher.status();
+    assert_eq!(status.conflicts, 2);
+    let mut told = status.conflict_list.iter();
+    assert!(told.all(|conflict| conflict.resolution == Resolution::ReplacedTheirs));
+    assert_eq!(flusher.state(ino).await, State::Clean);
+}
+
+async fn with_theirs_the_local_version_is_kept_aside_and_the_file_is_theirs(mut rig: Rig) {
+    let aside = rig.extents.directory().with_file_name("aside");
+    rig.config.on_conflict = OnConflict::Theirs { aside };
+    let flusher = rig.start();
+    let ino = rig.write(Ino::ROOT, "f", b"ours").await;
+    rig.settled(&flusher).await;
+    for round in 1..=2 {
+        let theirs = format!("theirs, no. {round}");
+        rig.foreign_put("f", theirs.as_bytes()).await;
+        rig.rewrite(ino, b"ours, changed").await;
+        rig.settled(&flusher).await;
+        assert_eq!(rig.keys().await, ["f"]);
+        assert_eq!(rig.object("f").await.unwrap(), theirs);
+        let inode = rig.journal.inode(ino).await.unwrap().unwrap();
+        assert_eq!((inode.size, inode.content.valid), (13, 13));
+        assert!(!inode.is_content_dirty() && !inode.is_meta_dirty());
+        let status = flusher.status();
+        assert_eq!(status.conflicts, round);
+        let kept = match &status.conflict_list[0].resolution {
+            Resolution::KeptAside(kept) => std::fs::read(kept).unwrap(),
+            _ => Vec::new(),
+        };
+        assert_eq!(kept, b"ours, changed");
+    }
+    rig.rewrite(ino, b"ours again").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.object("f").await.unwrap(), "ours again");
+    assert_eq!(flusher.status().conflicts, 2);
+}
+
+async fn with_theirs_a_file_that_is_open_keeps_a_name_of_its_own(mut rig: Rig) {
+    let aside = rig.extents.directory().with_file_name("aside");
+    rig.config.on_conflict = OnConflict::Theirs { aside };
+    let flusher = rig.start();
+    let ino = rig.create_open(Ino::ROOT, "f", b"open").await;
+    rig.foreign_put("f", b"theirs").await;
+    // Somebody waits for what a program has open: it goes on writing to a file of its own.
+    flusher.flush_now(ino);
+    let kept_as = format!("f.conflict-{}-1", common::NODE);
+    for _ in 0..500 {
+        if rig.keys().await.contains(&kept_as) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(rig.object(&kept_as).await.unwrap(), "open");
+    assert_eq!(rig.object("f").await.unwrap(), "theirs");
+    rig.close(ino, 4, true).await;
 }
 
 async fn an_object_that_somebody_else_deleted_is_written_again(rig: Rig) {

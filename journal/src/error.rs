@@ -234,7 +234,7 @@ impl Error {
             | Error::InvalidAcl { .. } => libc::EINVAL,
             Error::UnknownAclVersion | Error::NoAcl { .. } => libc::EOPNOTSUPP,
             Error::NoDefaultAcl { .. } => libc::EACCES,
-            Error::TooManyAttributes { .. } => libc::ENOSPC,
+            Error::TooManyAttributes { .. } | Error::Store(KvError::Full(_)) => libc::ENOSPC,
             Error::NameTooLong { .. } => libc::ENAMETOOLONG,
             Error::TooManyLinks { .. } => libc::EMLINK,
             Error::NoAttribute { .. } => libc::ENODATA,

@@ -163,6 +163,13 @@ impl Journal {
         self.shared.store.poisoned()
     }
 
+    /// Whether space is so short that nothing new should be made. What closes, removes or uploads files goes
+    /// on: it makes space.
+    #[must_use]
+    pub fn is_short_of_space(&self) -> bool {
+        self.shared.store.is_short_of_space()
+    }
+
     /// This daemon, as given to [`Journal::open`].
     #[must_use]
     pub fn node(&self) -> NodeId {

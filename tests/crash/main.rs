@@ -18,6 +18,8 @@
 
 mod check;
 mod content;
+mod failing_disks;
+mod full_disks;
 mod image;
 mod kills;
 mod ledger;

@@ -283,7 +283,7 @@ fn objects_of(store: &Store) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// An image that is mounted again is on the same boot of this machine. The daemon must not think so.
-fn another_boot(cache: &Path) {
+pub fn another_boot(cache: &Path) {
     let state = cache.join("extents/state");
     let text = fs::read_to_string(&state).expect("the record of the last run");
     let lines = text.lines().map(|line| match line.starts_with("boot ") {

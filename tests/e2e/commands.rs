@@ -96,3 +96,58 @@ fn help_lists_every_option_with_its_default() {
         assert!(help.contains(option), "no {option} in:\n{help}");
     }
 }
+
+#[test]
+fn umount_with_flush_goes_when_everything_is_in_the_store() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    let mut mount = Mount::of(&store).option("settle=1m").start();
+    fs::create_dir(mount.join("d")).unwrap();
+    fs::write(mount.join("d/f"), vec![5; 20 << 20]).unwrap();
+    let at = mount.path().to_owned();
+    let said = fused(["umount", "--flush", "--json", at.to_str().unwrap()]).success();
+    let report: serde_json::Value =
+        serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
+    assert_eq!(report["synced"], true, "{said}");
+    assert_eq!(store.get("d/f").map(|bytes| bytes.len()), Some(20 << 20));
+    assert!(mount.daemon().ended().is_some(), "and its daemon has ended");
+}
+
+#[test]
+fn umount_with_flush_that_can_not_be_done_lists_what_is_missing_and_stays() {
+    harness::require_mounts!();
+    let mut store = Store::on(Server::own_seaweedfs());
+    let mount = Mount::of(&store).start();
+    store.server().pause();
+    fs::write(mount.join("f"), "not yet").unwrap();
+    let at = mount.path().to_str().unwrap().to_owned();
+    let said = fused(["umount", "--flush", "--timeout", "1", &at]).fails_with(1);
+    assert!(said.contains("1 file not in the store"), "{said}");
+    assert!(said.contains(&format!("{at}/f")), "{said}");
+    fs::write(mount.join("g"), "it is still mounted, and not read-only").unwrap();
+    store.server().resume();
+    fused(["umount", "--flush", &at]).success();
+    assert!(store.has("f") && store.has("g"));
+}
+
+#[test]
+fn umount_with_flush_of_a_busy_mount_leaves_it_as_it_was() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let mount = Mount::of(&store).start();
+    let at = mount.path().to_str().unwrap().to_owned();
+    for open in [
+        fs::File::create(mount.join("f")).unwrap(),
+        fs::File::open(mount.path()).unwrap(),
+    ] {
+        let said = fused(["umount", "--flush", &at]).fails_with(1);
+        assert!(said.contains("in use"), "{said}");
+        drop(open);
+    }
+    fs::write(mount.join("g"), "not read-only").unwrap();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(&at)).unwrap();
+    assert!(line.contains("nosuid") && line.contains("nodev"), "{line}");
+    fused(["umount", "--flush", &at]).success();
+    assert!(store.has("g"));
+}

@@ -200,4 +200,67 @@ fn an_object_replaced_by_somebody_else_is_not_overwritten() {
         "the file is mine"
     );
     assert_eq!(mount.status()["conflicts"]["total"], 1);
+    assert!(mount.log().contains("both versions are kept"));
+}
+
+/// A file that was changed here and there, once everything is settled.
+fn changed_by_both(on_conflict: &str, bytes: usize) -> (Store, Mount) {
+    use std::io::Write;
+    let store = Store::seaweedfs();
+    let mount = Mount::of(&store).option(on_conflict).start();
+    fs::write(mount.join("f"), "first").unwrap();
+    mount.sync();
+    let mut file = fs::File::create(mount.join("f")).unwrap();
+    file.write_all(&vec![b'm'; bytes]).unwrap();
+    store.put("f", "theirs");
+    drop(file);
+    mount.sync();
+    (store, mount)
+}
+
+#[track_caller]
+fn tells_one_conflict(mount: &Mount, words: &str) {
+    let status = mount.status();
+    assert_eq!(status["conflicts"]["total"], 1, "{status:#}");
+    let told = status["conflicts"]["first"][0].as_str().unwrap();
+    assert!(told.starts_with("f (") && told.contains(words), "{told}");
+    assert_eq!(mount.attribute("f", "user.fused.state"), "clean");
+}
+
+#[test]
+fn with_ours_the_file_replaces_what_somebody_else_put() {
+    harness::require_mounts!();
+    for bytes in [4, 12 << 20] {
+        let (store, mount) = changed_by_both("on_conflict=ours", bytes);
+        assert_eq!(store.get("f"), Some(vec![b'm'; bytes]));
+        assert_eq!(fs::read(mount.join("f")).unwrap(), vec![b'm'; bytes]);
+        tells_one_conflict(&mount, "theirs was replaced");
+        assert!(mount.log().contains("on_conflict=ours"));
+        assert_eq!(store.files(), ["f"]);
+    }
+}
+
+#[test]
+fn with_theirs_the_file_shows_what_somebody_else_put_and_ours_is_kept_aside() {
+    harness::require_mounts!();
+    for bytes in [4, 12 << 20] {
+        let (store, mount) = changed_by_both("on_conflict=theirs", bytes);
+        assert_eq!(store.get("f").as_deref(), Some(&b"theirs"[..]));
+        assert_eq!(fs::read(mount.join("f")).unwrap(), b"theirs");
+        assert_eq!(fs::metadata(mount.join("f")).unwrap().len(), 6);
+        tells_one_conflict(&mount, "ours is kept as");
+        assert!(mount.log().contains("on_conflict=theirs"));
+        let kept: Vec<_> = fs::read_dir(mount.cache().path().join("torn"))
+            .unwrap()
+            .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        assert_eq!(kept, [vec![b'm'; bytes]]);
+        // It is an ordinary file again, after a restart as well.
+        let mount = mount.unmount().start();
+        assert_eq!(fs::read(mount.join("f")).unwrap(), b"theirs");
+        fs::write(mount.join("f"), "mine again").unwrap();
+        mount.sync();
+        assert_eq!(store.get("f").as_deref(), Some(&b"mine again"[..]));
+        assert_eq!(mount.status()["conflicts"]["total"], 0);
+    }
 }

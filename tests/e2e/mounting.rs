@@ -387,3 +387,116 @@ impl Drop for Bound {
         let _ = fs::remove_dir(&self.0);
     }
 }
+
+/// What a program holds of a mount whose daemon is killed: its folder, and an open file.
+struct Holder {
+    child: std::process::Child,
+}
+
+impl Holder {
+    fn of(at: &Path) -> Self {
+        let shell =
+            "exec 3>>open; echo before >&3; echo ready; read line; echo after >&3 && echo written";
+        let mut child = Command::new("bash")
+            .args(["-c", shell])
+            .current_dir(at)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        Self { child }
+    }
+
+    /// Lets it go on; what it says then.
+    fn goes_on(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        std::io::Read::read_to_string(self.child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        said
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_same_line_takes_over_from_a_killed_daemon_under_a_program() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let mount = Mount::of(&store).option("passthrough=off").start();
+    let holder = Holder::of(mount.path());
+    let (options, at, _home) = mount.abandon();
+    let _detach = Detach(&at);
+    let again = options.at(&at).start();
+    fs::write(again.join("f"), "alive").unwrap();
+    assert_eq!(fs::read(again.join("open")).unwrap(), b"before\n");
+    // What the old program still has is the dead mount: an error, and nothing of it gets into the new one.
+    assert_eq!(holder.goes_on(), "");
+    again.sync();
+    assert_eq!(store.get("open").as_deref(), Some(&b"before\n"[..]));
+    assert_eq!(store.get("f").as_deref(), Some(&b"alive"[..]));
+}
+
+#[test]
+fn mount_8_takes_over_from_a_killed_daemon_and_does_not_remount() {
+    harness::require_mounts!();
+    let Some(_helpers) = Helpers::install() else {
+        return;
+    };
+    let store = Store::folder();
+    let cache = Cache::new();
+    let mount = Mount::of(&store).cache(&cache).start();
+    fs::write(mount.join("before"), "kept").unwrap();
+    let holder = Holder::of(mount.path());
+    let (_options, at, _home) = mount.abandon();
+    let _detach = Detach(&at);
+    let options = format!("cache_dir={}", cache.path().display());
+    let place = at.to_str().unwrap();
+    mount_8(&["-t", "fused", &store.url(), place, "-o", &options]).success();
+    assert_eq!(fs::read(at.join("before")).unwrap(), b"kept");
+    let refused = mount_8(&["-o", "remount,settle=9s", place]);
+    assert!(
+        refused.status.is_some_and(|status| !status.success()),
+        "{refused}"
+    );
+    assert!(refused.stderr.contains("then mount again"), "{refused}");
+    drop(holder);
+    works_and_goes(&at, &store);
+}
+
+/// A unit of `Type=notify`: systemd's side is a datagram socket.
+#[test]
+fn systemd_is_told_when_the_mount_can_be_used() {
+    use std::os::unix::net::UnixDatagram;
+
+    harness::require_mounts!();
+    let (store, home) = (Store::folder(), scratch());
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mount = Mount::of(&store)
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .start();
+    let mut said = [0; 64];
+    let length = socket.recv(&mut said).unwrap();
+    assert_eq!(&said[..length], b"READY=1");
+    fs::write(mount.join("f"), "usable").unwrap();
+    mount.unmount();
+
+    socket.set_nonblocking(true).unwrap();
+    let nowhere = Mount::of_url("file:///no/such/folder", vec![]);
+    let failed = nowhere
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .try_start();
+    failed.expect_err("there is no such folder");
+    socket.recv(&mut said).expect_err("nothing is ready");
+}

@@ -79,6 +79,15 @@ pub(super) struct Umount {
     /// Take the mount out of the tree now, and end it when its last user is gone
     #[arg(short, long)]
     pub lazy: bool,
+    /// Wait until everything is in the store first; if it is not, tell what and stay mounted
+    #[arg(long)]
+    pub flush: bool,
+    /// With --flush: print what was waited for as one JSON object
+    #[arg(long, requires = "flush")]
+    pub json: bool,
+    /// With --flush: give up after so many seconds (default: never)
+    #[arg(long, value_name = "SECS", value_parser = seconds, requires = "flush")]
+    pub timeout: Option<std::time::Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -283,6 +292,15 @@ mod tests {
             mount("mount.fused s3://b /mnt -o noatime -r -w").options,
             ["noatime", "rw"]
         );
+    }
+
+    #[test]
+    fn a_time_limit_of_umount_is_one_of_its_flush() {
+        let parsed = |line: &str| parse(line.split(' ').map(OsString::from));
+        assert!(parsed("fused umount /mnt --flush --timeout 5 --json").is_ok());
+        for line in ["fused umount /mnt --timeout 5", "fused umount /mnt --json"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -80,7 +80,8 @@ fn rename(new: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// A unit for `fused@mnt-data.service`. `%f` is the instance name as a path. That the mount point can't be made is
-/// no failure: after a crash a dead mount is there, which `fused mount` takes away.
+/// no failure: after a crash a dead mount is there, which `fused mount` takes away. The end may take as long as
+/// programs with open files are given, and then the disk.
 fn unit(program: &Path) -> String {
     let program = program.display();
     format!(
@@ -98,7 +99,9 @@ fn unit(program: &Path) -> String {
          ExecStart=\"{program}\" mount --foreground -o \"${{FUSED_OPTIONS}}\" \"${{FUSED_URL}}\" \"%f\"\n\
          ExecStop=\"{program}\" umount \"%f\"\n\
          Restart=on-failure\n\
+         RestartSec=1\n\
          TimeoutStartSec=300\n\
+         TimeoutStopSec=180\n\
          LimitNOFILE=1048576\n\
          \n\
          [Install]\n\

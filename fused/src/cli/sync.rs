@@ -38,30 +38,58 @@ struct Report {
 
 /// Runs the command.
 pub(super) fn run(args: &Sync) -> Result<(), Error> {
-    let started = Instant::now();
     let mounts =
         mounts::read().map_err(|error| Error::path("/proc/self/mountinfo", error.to_string()))?;
-    let mut report = Report::default();
+    let mut waiting = Waiting::new(args.timeout, args.json);
     for (mount, inside) in by_mount(&mounts, &args.paths)? {
-        let left = args
-            .timeout
-            .map(|limit| limit.saturating_sub(started.elapsed()));
-        sync_mount(mount, inside, left, args.json, &mut report)?;
+        waiting.wait(mount, inside)?;
     }
-    report.elapsed_s = started.elapsed().as_secs_f64();
-    report.synced = report.unflushed_total == 0;
+    waiting.tell()
+}
 
-    if args.json {
-        output::print_json(&report)?;
-    } else if report.synced {
-        output::print(&summary(&report))?;
-    } else {
-        output::complain(&failure(&report));
+/// A wait for the store, over one mount or several, within one time.
+pub(super) struct Waiting {
+    started: Instant,
+    timeout: Option<Duration>,
+    json: bool,
+    report: Report,
+}
+
+impl Waiting {
+    pub(super) fn new(timeout: Option<Duration>, json: bool) -> Waiting {
+        Waiting {
+            started: Instant::now(),
+            timeout,
+            json,
+            report: Report::default(),
+        }
     }
-    if report.synced {
-        Ok(())
-    } else {
-        Err(Error::Told { exit_code: 1 })
+
+    /// Waits until the paths of a mount are in the store, or the time is over; whether they are.
+    pub(super) fn wait(&mut self, mount: &Mount, paths: Vec<WirePath>) -> Result<bool, Error> {
+        let left = self
+            .timeout
+            .map(|limit| limit.saturating_sub(self.started.elapsed()));
+        sync_mount(mount, paths, left, self.json, &mut self.report)?;
+        Ok(self.report.unflushed_total == 0)
+    }
+
+    /// Tells the outcome; an error if something is not in the store.
+    pub(super) fn tell(mut self) -> Result<(), Error> {
+        let report = &mut self.report;
+        report.elapsed_s = self.started.elapsed().as_secs_f64();
+        report.synced = report.unflushed_total == 0;
+        if self.json {
+            output::print_json(report)?;
+        } else if report.synced {
+            output::print(&summary(report))?;
+        } else {
+            output::complain(&failure(report));
+        }
+        match report.synced {
+            true => Ok(()),
+            false => Err(Error::Told { exit_code: 1 }),
+        }
     }
 }
 

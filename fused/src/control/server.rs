@@ -213,7 +213,7 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
                 .conflict_list
                 .into_iter()
                 .take(SAMPLE_MAX)
-                .map(|conflict| format!("{} (kept as {})", conflict.key, conflict.kept_as))
+                .map(|conflict| format!("{} ({})", conflict.key, conflict.resolution))
                 .collect(),
         },
         hidden_keys: Sample {

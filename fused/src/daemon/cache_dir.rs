@@ -4,9 +4,9 @@
 //! CACHE_DIR/            mode 0700, of the daemon's user
 //!   lock                flock(2)ed by the daemon; its text says by whom
 //!   identity.toml       format = 1, the store's URL, the node's number
-//!   journal/            the embedded journal
+//!   journal/            the embedded journal, and journal.reserve: room for it on a full disk
 //!   extents/            the bytes
-//!   torn/               what is left of versions that a power cut destroyed
+//!   torn/               what is left of versions that a power cut destroyed, or others replaced (on_conflict=theirs)
 //!   fused.log.DATE      the log of a background mount
 //! ```
 
@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use extents::ExtentStore;
+use journal::EmbeddedStore;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -84,12 +85,19 @@ impl CacheDir {
         self.path.join("torn")
     }
 
-    /// Opens the extents.
+    /// Opens the extents. That takes some space, on a full disk from the journal's reserve.
     pub fn open_extents(&self) -> Result<ExtentStore, Error> {
-        Ok(ExtentStore::open(
-            &self.path.join("extents"),
-            extents::Options::default(),
-        )?)
+        let open = || ExtentStore::open(&self.path.join("extents"), extents::Options::default());
+        match open() {
+            Err(full) if full.errno() == Errno::ENOSPC as i32 => {
+                let given_up = EmbeddedStore::give_up_reserve(&self.journal());
+                match given_up.map_err(journal::Error::from)? {
+                    true => Ok(open()?),
+                    false => Err(full.into()),
+                }
+            }
+            opened => Ok(opened?),
+        }
     }
 }
 
@@ -135,11 +143,14 @@ fn lock_file(path: &Path, options: &MountOptions) -> Result<Flock<File>, Error> 
     let noted = lock
         .set_len(0)
         .and_then(|()| lock.write_all(owner.as_bytes()));
-    noted.map_err(|error| Error::CacheDir {
-        path: path.to_path_buf(),
-        problem: explain(&error),
-    })?;
-    Ok(lock)
+    match noted {
+        // Whose it is, is only told to others; that is no reason not to start on a full disk.
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(Error::CacheDir {
+            path: path.to_path_buf(),
+            problem: explain(&error),
+        }),
+        _ => Ok(lock),
+    }
 }
 
 fn read_identity(path: &Path) -> io::Result<Option<Identity>> {

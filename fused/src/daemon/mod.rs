@@ -13,6 +13,7 @@ mod error;
 mod session;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::control::server;
 use crate::front::{InvalidateQueue, PassthroughState};
-use crate::options::{Fsync, MountOptions, Passthrough};
-use crate::vfs::{self, FsyncTarget, Vfs};
+use crate::options::{Fsync, MountOptions, OnConflict, Passthrough, PublishOrder};
+use crate::vfs::{self, FsyncTarget, Listener, Vfs};
 
 use cache_dir::CacheDir;
 pub use error::Error;
@@ -67,7 +68,7 @@ fn serve(
     if options.passthrough == Passthrough::Off {
         passthrough.switch_off("switched off by -o passthrough=off");
     }
-    let vfs = assemble(options, &rooms, invalidate);
+    let vfs = assemble(options, &rooms, invalidate, cache_dir.torn());
     runtime.block_on(recover(&vfs, &rooms, &cache_dir))?;
     let mounted = session::mount(options, vfs.clone(), runtime.handle(), passthrough.clone())?;
     invalidations
@@ -119,11 +120,28 @@ async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<Open
     })
 }
 
-fn assemble(options: &MountOptions, open: &OpenRooms, invalidate: InvalidateQueue) -> Vfs {
+fn assemble(
+    options: &MountOptions,
+    open: &OpenRooms,
+    invalidate: InvalidateQueue,
+    aside: PathBuf,
+) -> Vfs {
     let mut config = FlusherConfig::new(open.rooms.clone(), open.node);
     config.memory_bytes_max = options.upload_memory;
     config.uploads_max = options.uploads_max;
     config.settle = options.settle;
+    config.on_conflict = match options.on_conflict {
+        OnConflict::KeepBoth => flusher::OnConflict::KeepBoth,
+        OnConflict::Ours => flusher::OnConflict::Ours,
+        OnConflict::Theirs => flusher::OnConflict::Theirs { aside },
+    };
+    config.publish_order = match options.publish_order {
+        PublishOrder::Directory => flusher::PublishOrder::Default,
+        PublishOrder::Strict => flusher::PublishOrder::Strict,
+        PublishOrder::None => flusher::PublishOrder::None,
+    };
+    let listener = Listener::default();
+    config.events = Arc::new(listener.clone());
     let flusher = Flusher::idle(config);
     let rooms = &open.rooms;
     let config = vfs::Config {
@@ -141,7 +159,7 @@ fn assemble(options: &MountOptions, open: &OpenRooms, invalidate: InvalidateQueu
         settle: options.settle,
         passthrough: options.passthrough == Passthrough::Auto,
     };
-    Vfs::new(
+    let vfs = Vfs::new(
         config,
         vfs::Parts {
             journal: rooms.journal.clone(),
@@ -152,7 +170,9 @@ fn assemble(options: &MountOptions, open: &OpenRooms, invalidate: InvalidateQueu
             node: open.node,
             invalidate: Arc::new(invalidate),
         },
-    )
+    );
+    listener.listen(&vfs);
+    vfs
 }
 
 fn cache_budget(options: &MountOptions, rooms: &Rooms) -> u64 {

@@ -76,6 +76,10 @@ pub struct MountOptions {
     pub dirty_wait: Duration,
     /// How long a closed file rests before it is uploaded, in case it is renamed or written again.
     pub settle: Duration,
+    /// What is done when somebody else has changed an object that is to be written.
+    pub on_conflict: OnConflict,
+    /// Which files wait for which before they become visible in the store.
+    pub publish_order: PublishOrder,
     /// The least important messages that are logged (`RUST_LOG` overrides it).
     pub log_level: LogLevel,
     /// Log file of a background mount; `None` = `fused.log.<date>` in `cache_dir`, kept for a week.
@@ -141,6 +145,28 @@ pub enum Fsync {
     Local,
     /// The object is in the store.
     Store,
+}
+
+/// What is done when somebody else has changed an object that is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The local version gets another name.
+    KeepBoth,
+    /// The local version replaces theirs.
+    Ours,
+    /// The local version is kept aside, the file shows theirs.
+    Theirs,
+}
+
+/// Which files wait for which before they become visible in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOrder {
+    /// For the large ones closed before, in the same directory or below.
+    Directory,
+    /// For all that were closed before, in the same directory or below.
+    Strict,
+    /// None for any.
+    None,
 }
 
 /// The least important messages that are logged.

@@ -9,8 +9,8 @@ use std::path::Path;
 use remote::StoreUrl;
 
 use super::{
-    CacheSize, Error, Fsync, JournalKind, LogLevel, MountFlags, MountOptions, Passthrough,
-    StoreSettings, place, values,
+    CacheSize, Error, Fsync, JournalKind, LogLevel, MountFlags, MountOptions, OnConflict,
+    Passthrough, PublishOrder, StoreSettings, place, values,
 };
 
 /// One option.
@@ -86,6 +86,8 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         uploads_max: 0,
         dirty_wait: std::time::Duration::ZERO,
         settle: std::time::Duration::ZERO,
+        on_conflict: OnConflict::KeepBoth,
+        publish_order: PublishOrder::Directory,
         log_level: LogLevel::Error,
         log_file: None,
         config: None,
@@ -313,11 +315,20 @@ pub(super) const ROWS: &[Row] = &[
         "Requests that carry data to the store at one time (1 to 1024)."),
     value("dirty_wait", "TIME", Preset::Text("60s"),
         |o, v| { o.dirty_wait = values::duration(v)?; Ok(()) },
-        "When the cache is full of data that is not uploaded yet, a writer waits this long for room; then it \
-         gets ENOSPC."),
+        "When the cache is full of data that is not uploaded yet, or its disk is full, a writer waits this long \
+         for room; then it gets ENOSPC."),
     value("settle", "TIME", Preset::Text("500ms"),
         |o, v| { o.settle = values::duration(v)?; Ok(()) },
         "A closed file rests this long before its upload, in case it is renamed or written again."),
+    value("on_conflict", "keep-both|ours|theirs", Preset::Text("keep-both"),
+        |o, v| { o.on_conflict = values::on_conflict(v)?; Ok(()) },
+        "When somebody else has changed an object that is to be written: keep-both gives the local version the \
+         name NAME.conflict-..., ours replaces their object, theirs shows their content and keeps the local \
+         version in the folder torn of cache_dir. Each is told by `fused status` and in the log."),
+    value("publish_order", "directory|strict|none", Preset::Text("directory"),
+        |o, v| { o.publish_order = values::publish_order(v)?; Ok(()) },
+        "A file becomes visible in the store after all large ones (directory) or all files (strict) that were \
+         closed before it in its own directory or below, or as soon as it is there (none)."),
     value("log_level", "LEVEL", Preset::Text("info"),
         |o, v| { o.log_level = values::log_level(v)?; Ok(()) },
         "error, warn, info, debug or trace. The variable RUST_LOG overrides it."),

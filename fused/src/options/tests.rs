@@ -61,6 +61,8 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(options.uploads_max, 16);
     assert_eq!(options.dirty_wait, Duration::from_secs(60));
     assert_eq!(options.settle, Duration::from_millis(500));
+    assert_eq!(options.on_conflict, OnConflict::KeepBoth);
+    assert_eq!(options.publish_order, PublishOrder::Directory);
     assert_eq!(options.log_level, LogLevel::Info);
     assert_eq!(options.allow_other, nix::unistd::geteuid().is_root());
     assert_eq!(options.uid, nix::unistd::geteuid().as_raw());
@@ -82,7 +84,7 @@ fn each_value_option_sets_its_field() {
     let options = good(
         "cache_dir=/c,cache_size=1.5GiB,journal=fdb:/etc/fdb.cluster,passthrough=off,fsync=store,\
          revalidate=0,uid=7,gid=8,umask=077,threads=4,upload_memory=1MB,uploads_max=3,dirty_wait=2m,\
-         settle=0.25,log_level=debug,log_file=/l,fsname=data",
+         settle=0.25,on_conflict=theirs,publish_order=strict,log_level=debug,log_file=/l,fsname=data",
     );
     assert_eq!(options.cache_dir, PathBuf::from("/c"));
     assert_eq!(options.cache_size, CacheSize::Bytes(3 << 29));
@@ -97,6 +99,10 @@ fn each_value_option_sets_its_field() {
     assert_eq!(options.dirty_wait, Duration::from_secs(120));
     assert_eq!(options.settle, Duration::from_millis(250));
     assert_eq!(options.log_level, LogLevel::Debug);
+    assert_eq!(options.on_conflict, OnConflict::Theirs);
+    assert_eq!(options.publish_order, PublishOrder::Strict);
+    assert_eq!(good("on_conflict=ours").on_conflict, OnConflict::Ours);
+    assert_eq!(good("publish_order=none").publish_order, PublishOrder::None);
     assert_eq!(options.log_path(), PathBuf::from("/l"));
     assert_eq!(options.source(), "data");
 }
@@ -193,6 +199,8 @@ fn each_bad_value_is_told_with_what_would_be_right() {
         ("journal=redis", "write embedded or fdb:/path/fdb.cluster"),
         ("journal=fdb:", "write embedded or fdb:"),
         ("passthrough=on", "neither auto nor off"),
+        ("on_conflict=mine", "none of keep-both, ours and theirs"),
+        ("publish_order=any", "none of directory, strict and none"),
         ("fsync=never", "neither local nor store"),
         ("revalidate=soon", "write a time such as"),
         ("settle=1w", "write a time such as"),

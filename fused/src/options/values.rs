@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CacheSize, Fsync, JournalKind, LogLevel, Passthrough};
+use super::{CacheSize, Fsync, JournalKind, LogLevel, OnConflict, Passthrough, PublishOrder};
 
 const SIZE_HINT: &str = "write a size such as 500M, 100G, 1.5T or 10GiB";
 const TIME_HINT: &str = "write a time such as 500ms, 60s, 2m or 1h";
@@ -150,6 +150,24 @@ pub(super) fn journal(text: &str) -> Result<JournalKind, String> {
         _ => Err(format!(
             "`{text}` is no journal: write embedded or fdb:/path/fdb.cluster"
         )),
+    }
+}
+
+pub(super) fn on_conflict(text: &str) -> Result<OnConflict, String> {
+    match text {
+        "keep-both" => Ok(OnConflict::KeepBoth),
+        "ours" => Ok(OnConflict::Ours),
+        "theirs" => Ok(OnConflict::Theirs),
+        _ => Err(format!("`{text}` is none of keep-both, ours and theirs")),
+    }
+}
+
+pub(super) fn publish_order(text: &str) -> Result<PublishOrder, String> {
+    match text {
+        "directory" => Ok(PublishOrder::Directory),
+        "strict" => Ok(PublishOrder::Strict),
+        "none" => Ok(PublishOrder::None),
+        _ => Err(format!("`{text}` is none of directory, strict and none")),
     }
 }
 

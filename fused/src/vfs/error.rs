@@ -46,6 +46,18 @@ pub enum Error {
         /// Seconds that the writer was held back.
         waited_s: u64,
     },
+
+    /// The file system of the cache directory is full, and stayed so for the stated wait.
+    #[error(
+        "the disk of the cache directory has {free_bytes} bytes left, too few to begin anything new: \
+         waited {waited_s} s; free some space there"
+    )]
+    DiskFull {
+        /// Bytes left on it.
+        free_bytes: u64,
+        /// Seconds that the writer was held back.
+        waited_s: u64,
+    },
 }
 
 impl Error {
@@ -56,7 +68,7 @@ impl Error {
             Error::Journal(error) => Errno::from_raw(error.errno()),
             Error::Extents(error) => Errno::from_raw(error.errno()),
             Error::Remote { source, .. } => remote_errno(source),
-            Error::CacheFull { .. } => Errno::ENOSPC,
+            Error::CacheFull { .. } | Error::DiskFull { .. } => Errno::ENOSPC,
         }
     }
 

@@ -252,7 +252,7 @@ impl Vfs {
                     .get(key, range.clone(), etag.as_ref())
                     .await
                     .map_err(|source| Error::remote(key, source))?;
-                Ok(file.extents.fill(range.start, bytes).await?)
+                self.keep_fetched(&file.extents, range.start, bytes).await
             })
             .await
     }

@@ -10,6 +10,7 @@
 //! | `listing` | directories that the store knows and the journal has yet to learn |
 //! | `directories`, `directory_blocks` | opendir, readdir, places in a directory |
 //! | `open_table`, `open`, `changes` | open files, their mode, close; what was changed meanwhile |
+//! | `listener` | what the flusher tells of that concerns open files |
 //! | `nursery` | extent files made ahead while many files are created |
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
@@ -30,6 +31,7 @@ mod evict;
 mod fetch;
 mod fetch_state;
 mod flights;
+mod listener;
 mod listing;
 mod metadata;
 mod nursery;
@@ -57,6 +59,7 @@ pub use caller::Caller;
 pub use directories::DirectoryEntry;
 pub use error::{Error, Result};
 pub use evict::Freed;
+pub use listener::Listener;
 pub use metadata::SetAttributes;
 pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;
@@ -240,6 +243,14 @@ fn extent_id(inode: &Inode) -> ExtentId {
     ExtentId {
         ino: inode.ino.0,
         generation: inode.content.generation,
+    }
+}
+
+/// The extent file after this one.
+fn next_generation(id: ExtentId) -> ExtentId {
+    ExtentId {
+        generation: id.generation + 1,
+        ..id
     }
 }
 

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::changes::{Agreed, Seen};
 use super::open_table::{Mode, OpenFile, Slot};
-use super::{Attributes, Error, Result, Vfs, attributes, extent_id, now};
+use super::{Attributes, Error, Result, Vfs, attributes, extent_id, next_generation, now};
 
 /// The flags of open(2) that matter here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,11 +69,20 @@ impl Vfs {
             }
         }
         let before = extent_id(&inode);
+        // A truncation makes a new extent file. Without room for it, the old content must stay.
+        let emptied = request.truncate.then(|| next_generation(before));
+        let made = emptied.map(|id| self.extents().open_or_create(id));
+        let made = made.transpose()?;
         if request.writes || request.truncate {
-            inode = self
+            let begun = self
                 .journal()
                 .begin_write(ino, self.inner.parts.node, request.truncate, now())
-                .await?;
+                .await;
+            if let (Err(_), Some(id)) = (&begun, emptied) {
+                drop(made);
+                self.extents().remove(id)?;
+            }
+            inode = begun?;
         }
         let prepared = self.prepare(&inode);
         drop(local);

@@ -4,14 +4,20 @@
 //! watermark, until they are below the low one. Dirty files never go. When even that does not make
 //! room, who opens a file for writing waits for uploads, and only at the end of a stated wait gets
 //! ENOSPC: an honest error, with everything written before still safe.
+//!
+//! Others may fill the disk that the cache is on. When the journal says that space is short there, clean
+//! files go however few they are, and nothing new is begun: what is being written, closed, removed and
+//! uploaded goes on, out of the journal's reserve.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use extents::ExtentId;
+use bytes::Bytes;
+use extents::{ExtentFile, ExtentId};
 use journal::Ino;
+use nix::errno::Errno;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -23,6 +29,9 @@ const HIGH_PERCENT: u64 = 90;
 
 /// ... and ends below this one.
 const LOW_PERCENT: u64 = 80;
+
+/// Of what the cache holds, this share in percent is kept by each look at a disk that is full.
+const SHORT_KEEP_PERCENT: u64 = 80;
 
 /// How often the evictor looks when nothing wakes it: passthrough writes grow files unseen.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -85,10 +94,9 @@ impl Vfs {
         self.extents().used_bytes()
     }
 
-    /// Holds a writer back while the cache is full.
+    /// Holds back whoever begins something new, while the cache or its disk is full.
     pub(super) async fn wait_for_space(&self) -> Result<()> {
-        let budget = self.inner.config.cache_bytes_max;
-        if self.extents().used_bytes() < budget {
+        if self.has_room() {
             return Ok(());
         }
         let ledger = &self.inner.space;
@@ -97,29 +105,69 @@ impl Vfs {
                 let freed = ledger.freed.notified();
                 ledger.look.notify_one();
                 freed.await;
-                if self.extents().used_bytes() < budget {
-                    return Ok(());
+                if self.has_room() {
+                    return;
                 }
             }
         };
         let wait = self.inner.config.dirty_wait;
         match tokio::time::timeout(wait, room).await {
-            Ok(room) => room,
-            Err(_) => Err(Error::CacheFull {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.no_room(wait)?),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let used = self.extents().used_bytes();
+        used < self.inner.config.cache_bytes_max && !self.journal().is_short_of_space()
+    }
+
+    fn no_room(&self, waited: Duration) -> Result<Error> {
+        let waited_s = waited.as_secs();
+        Ok(match self.journal().is_short_of_space() {
+            true => Error::DiskFull {
+                free_bytes: self.extents().usage()?.fs_free_bytes,
+                waited_s,
+            },
+            false => Error::CacheFull {
                 dirty_bytes: self.flusher().status().dirty_bytes,
-                dirty_bytes_max: budget,
-                waited_s: wait.as_secs(),
-            }),
+                dirty_bytes_max: self.inner.config.cache_bytes_max,
+                waited_s,
+            },
+        })
+    }
+
+    /// Keeps what was fetched. On a full disk, whoever reads waits until clean files have made room.
+    pub(super) async fn keep_fetched(
+        &self,
+        file: &ExtentFile,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<()> {
+        let ledger = &self.inner.space;
+        let filled = async {
+            loop {
+                let freed = ledger.freed.notified();
+                match file.fill(offset, bytes.clone()).await {
+                    Err(error) if error.errno() == Errno::ENOSPC as i32 => {}
+                    filled => return Ok(filled?),
+                }
+                ledger.look.notify_one();
+                freed.await;
+            }
+        };
+        let wait = self.inner.config.dirty_wait;
+        match tokio::time::timeout(wait, filled).await {
+            Ok(filled) => filled,
+            Err(_) => Err(self.no_room(wait)?),
         }
     }
 
     async fn evict_to_low(&self) -> Result<()> {
-        let budget = self.inner.config.cache_bytes_max;
-        let high = budget / 100 * HIGH_PERCENT;
-        let low = budget / 100 * LOW_PERCENT;
-        if self.extents().used_bytes() <= high {
+        let used = self.extents().used_bytes();
+        let Some(low) = self.evicts_to(used) else {
             return Ok(());
-        }
+        };
         let mut unneeded = Vec::new();
         let mut freed = 0;
         for id in self.oldest_first()? {
@@ -132,6 +180,16 @@ impl Vfs {
             }
         }
         self.remove_all(unneeded).await
+    }
+
+    /// How much is to be left of what is `used`, if any is to go.
+    fn evicts_to(&self, used: u64) -> Option<u64> {
+        let budget = self.inner.config.cache_bytes_max;
+        if self.journal().is_short_of_space() {
+            let kept = used / 100 * SHORT_KEEP_PERCENT;
+            return Some(kept.min(budget / 100 * LOW_PERCENT));
+        }
+        (used > budget / 100 * HIGH_PERCENT).then_some(budget / 100 * LOW_PERCENT)
     }
 
     fn oldest_first(&self) -> Result<Vec<ExtentId>> {

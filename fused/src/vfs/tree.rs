@@ -47,6 +47,7 @@ impl Vfs {
     /// mkdir(2), mknod(2), symlink(2).
     pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attributes> {
         self.writable()?;
+        self.wait_for_space().await?;
         self.check_name(parent, name).await?;
         let inode = self.journal().create(parent, name, new, now()).await?;
         self.flusher().wake();
@@ -61,6 +62,7 @@ impl Vfs {
     /// link(2).
     pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attributes> {
         self.writable()?;
+        self.wait_for_space().await?;
         self.check_name(parent, name).await?;
         let inode = self.journal().link(ino, parent, name, now()).await?;
         self.flusher().wake();

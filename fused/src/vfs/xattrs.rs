@@ -72,6 +72,7 @@ impl Vfs {
         caller: Caller,
     ) -> Result<()> {
         self.writable()?;
+        self.wait_for_space().await?;
         match Name::parse(name)? {
             Name::Own(_) => Err(Errno::EPERM.into()),
             Name::Acl(kind) => {

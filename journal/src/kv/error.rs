@@ -15,6 +15,9 @@ pub enum KvError {
     /// The store is away for the moment; nothing was applied. Try again.
     #[error("the key-value store is not available now: {0}")]
     Unavailable(String),
+    /// There is no space for it; nothing was applied. Works again once there is.
+    #[error("the disk of the journal is full: free some space at {0}")]
+    Full(String),
     /// A limit of the data model was exceeded; nothing was applied.
     #[error("beyond the limits of the key-value store: {0}")]
     Limit(&'static str),

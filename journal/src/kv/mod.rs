@@ -76,6 +76,11 @@ pub trait KvStore: Send + Sync + 'static {
     /// Why nothing can be committed any more, if so.
     fn poisoned(&self) -> Option<String>;
 
+    /// Whether space is so short that nothing new should be made. What makes space goes on.
+    fn is_short_of_space(&self) -> bool {
+        false
+    }
+
     /// Whether `commit` may answer [`KvError::UnknownOutcome`].
     fn has_unknown_outcomes(&self) -> bool;
 }

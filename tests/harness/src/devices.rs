@@ -39,16 +39,58 @@ impl Device {
     pub fn ext4(bytes: u64) -> Self {
         let device = Self::at_new_place();
         let image = device.at.with_file_name("image");
-        let file = std::fs::File::create(&image).expect("an image");
+        Self::ext4_in(device, &image, bytes)
+    }
+
+    /// An ext4 on a loop device of this size whose image is on another device: what does not fit there can't be
+    /// written, and the kernel says EIO.
+    pub fn ext4_on(carrier: &Device, bytes: u64) -> Self {
+        Self::ext4_in(Self::at_new_place(), &carrier.at.join("image"), bytes)
+    }
+
+    /// Mounts the image of [`Device::ext4_on`] again, after the one before is gone.
+    pub fn ext4_again_on(carrier: &Device) -> Self {
+        let device = Self::at_new_place();
+        device.attach(&carrier.at.join("image"));
+        device
+    }
+
+    /// Gives a tmpfs another size.
+    pub fn resize_tmpfs(&self, bytes: u64) {
+        let none = None::<&str>;
+        let options = format!("size={bytes}");
+        mount(
+            none,
+            &self.at,
+            none,
+            MsFlags::MS_REMOUNT,
+            Some(options.as_str()),
+        )
+        .expect("a tmpfs");
+    }
+
+    /// Unmounts it, once nobody uses it any more.
+    pub fn unmount(self) {
+        crate::wait_until("nobody uses it", TOOL_LIMIT, || {
+            umount2(&self.at, MntFlags::empty()).is_ok()
+        });
+    }
+
+    fn ext4_in(device: Self, image: &Path, bytes: u64) -> Self {
+        let file = std::fs::File::create(image).expect("an image");
         file.set_len(bytes).expect("a sparse image");
-        run(Command::new("mkfs.ext4").arg("-q").arg(&image), TOOL_LIMIT).success();
+        run(Command::new("mkfs.ext4").arg("-q").arg(image), TOOL_LIMIT).success();
+        device.attach(image);
+        device
+    }
+
+    fn attach(&self, image: &Path) {
         let mut attach = Command::new("mount");
         run(
-            attach.args(["-o", "loop"]).arg(&image).arg(&device.at),
+            attach.args(["-o", "loop"]).arg(image).arg(&self.at),
             TOOL_LIMIT,
         )
         .success();
-        device
     }
 
     fn at_new_place() -> Self {

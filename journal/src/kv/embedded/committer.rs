@@ -1,11 +1,9 @@
 //! The thread that makes commits durable for everybody who waits.
 
-use super::wal::Wal;
 use super::{Inner, KvError};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use fjall::PersistMode;
 use parking_lot::Mutex;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -20,12 +18,11 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(inner: Arc<Inner>, dir: &Path) -> Result<Committer, KvError> {
+    pub(super) fn start(inner: Arc<Inner>) -> Result<Committer, KvError> {
         let (requests, receiver) = unbounded();
-        let wal = Wal::new(dir);
         let thread = std::thread::Builder::new()
             .name("journal-commit".into())
-            .spawn(move || serve(&inner, wal, &receiver))
+            .spawn(move || serve(&inner, &receiver))
             .map_err(|error| KvError::Io {
                 operation: "starting the committer",
                 reason: error.to_string(),
@@ -61,11 +58,11 @@ impl Drop for Committer {
     }
 }
 
-fn serve(inner: &Inner, mut wal: Wal, requests: &Receiver<Waiter>) {
+fn serve(inner: &Inner, requests: &Receiver<Waiter>) {
     while let Ok(first) = requests.recv() {
         let mut waiters = vec![first];
         waiters.extend(requests.try_iter());
-        let outcome = sync_once(inner, &mut wal);
+        let outcome = sync_once(inner);
         for waiter in waiters {
             // Nobody waits any more: fine.
             let _ = waiter.send(outcome.clone());
@@ -73,24 +70,31 @@ fn serve(inner: &Inner, mut wal: Wal, requests: &Receiver<Waiter>) {
     }
 }
 
-fn sync_once(inner: &Inner, wal: &mut Wal) -> Result<(), KvError> {
+fn sync_once(inner: &Inner) -> Result<(), KvError> {
     inner.check_poison()?;
     let committed = inner.committed.load(Ordering::Acquire);
     // Cheap: everything is with the operating system already. It tells whether fjall itself met
     // with a failed write or sync.
-    inner
-        .db
-        .persist(PersistMode::Buffer)
-        .map_err(|error| inner.poison(format!("writing the log: {error}")))?;
-    let synced = match wal.sync() {
-        Ok(true) => Ok(()),
-        Ok(false) => inner
-            .db
-            .persist(PersistMode::SyncData)
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    synced.map_err(|error| inner.poison(format!("syncing the log: {error}")))?;
+    persist(inner, PersistMode::Buffer)?;
+    let synced = inner.wal.lock().sync();
+    match synced {
+        Ok(true) => {}
+        Ok(false) => persist(inner, PersistMode::SyncData)?,
+        Err(error) => return Err(inner.poison(format!("syncing the log: {error}"))),
+    }
     inner.durable.fetch_max(committed, Ordering::AcqRel);
     Ok(())
+}
+
+fn persist(inner: &Inner, mode: PersistMode) -> Result<(), KvError> {
+    let persisted = match &*inner.using()? {
+        Some(engine) => engine.db.persist(mode),
+        None => return Err(inner.why_not_now()),
+    };
+    match persisted {
+        Ok(()) => Ok(()),
+        // Every record was handed over whole before: syncing the file is enough.
+        Err(fjall::Error::Poisoned) if mode == PersistMode::Buffer => Ok(()),
+        Err(error) => Err(inner.poison(format!("writing the log: {error}"))),
+    }
 }

@@ -23,6 +23,12 @@
 //! succeeds proves nothing about pages that the kernel has dropped. So the store is *poisoned*: no
 //! commit and no sync succeeds any more, reads still do. Opening it again replays what is there.
 //!
+//! # Full disks
+//!
+//! Short space is no failure of the disk. Blocks are allocated before a record is written ([`ahead`]), a
+//! reserve is kept for when others have filled the disk ([`reserve`]), and should fjall still meet with a
+//! full disk where it can't be kept from it, while it writes tables, it is opened again ([`engine`]).
+//!
 //! # Conflicts
 //!
 //! An [`Mode::Optimistic`] transaction remembers what it read; commits that happen while one is open
@@ -35,26 +41,34 @@
 //! none or one being flushed, at most 4 more before fjall slows writers down. At most 62 MiB, about
 //! 40 usually. The write-ahead log takes 64 MiB of disk in each of at most a few files.
 //!
-//! Lock order: writer permit, then the window's mutex, then the watchers' mutex.
+//! Lock order: the log's descriptor, the engine, the writer permit, then the window's mutex, then the watchers'
+//! mutex; those of blocks ahead and of the reserve are innermost.
 
+mod ahead;
 mod committer;
+mod engine;
 mod overlay;
+mod reserve;
 mod transaction;
 mod wal;
 mod window;
 
 use super::{KvError, KvStore, Mode, Transaction};
+use ahead::Ahead;
 use async_trait::async_trait;
 use committer::Committer;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use engine::Engine;
 use futures::future::BoxFuture;
-use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex, RwLock};
+use reserve::{Reserve, Room};
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::oneshot;
 use transaction::EmbeddedTransaction;
+use wal::Wal;
 use window::Window;
 
 const MIB: u64 = 1024 * 1024;
@@ -92,8 +106,18 @@ type Permit = ArcMutexGuard<RawMutex, ()>;
 
 /// What transactions, the committer thread and the handles share.
 struct Inner {
-    db: Database,
-    rows: Keyspace,
+    dir: PathBuf,
+    options: EmbeddedOptions,
+    /// None while fjall is closed, to be opened again.
+    engine: Arc<RwLock<Option<Engine>>>,
+    /// fjall takes no changes until it is opened again.
+    given_up: AtomicBool,
+    /// When that was last tried; held by whoever tries.
+    opened_again: Mutex<Option<Instant>>,
+    /// The log's descriptor: of the committer, and for a moment of whoever opens fjall again.
+    wal: Mutex<Wal>,
+    ahead: Mutex<Ahead>,
+    reserve: Reserve,
     /// Held by the one transaction that may be applied.
     writer: Arc<Mutex<()>>,
     window: Mutex<Window>,
@@ -107,30 +131,35 @@ struct Inner {
 }
 
 impl EmbeddedStore {
+    /// Gives up a part of what is kept for a full disk, of a store that is not open: there must be space for what
+    /// comes before it. Whether there was any.
+    pub fn give_up_reserve(dir: &Path) -> Result<bool, KvError> {
+        reserve::give_up(dir).map_err(|error| KvError::Io {
+            operation: "giving up the reserve",
+            reason: format!("{}: {error}", dir.display()),
+        })
+    }
+
     /// Opens the store in `dir`, creating it when absent. Replays the write-ahead log.
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<EmbeddedStore, KvError> {
-        let opening = |error: fjall::Error| match error {
-            fjall::Error::Locked => KvError::InUse(dir.display().to_string()),
-            error => KvError::Io {
-                operation: "opening",
-                reason: format!("{}: {error}", dir.display()),
-            },
+        let failed = |reason: String| KvError::Io {
+            operation: "opening",
+            reason: format!("{}: {reason}", dir.display()),
         };
-        let db = Database::builder(dir)
-            .cache_size(options.cache_bytes)
-            .max_journaling_size(options.log_bytes_max.max(64 * MIB))
-            .max_cached_files(Some(64))
-            .worker_threads(2)
-            .open()
-            .map_err(opening)?;
-        let rows = db
-            .keyspace("rows", || {
-                KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes.max(MIB))
-            })
-            .map_err(opening)?;
+        let engine = Engine::open(dir, &options).map_err(|error| match error {
+            fjall::Error::Locked => KvError::InUse(dir.display().to_string()),
+            error => failed(error.to_string()),
+        })?;
+        let reserve = Reserve::open(dir).map_err(|error| failed(error.to_string()))?;
         let inner = Arc::new(Inner {
-            db,
-            rows,
+            dir: dir.to_owned(),
+            options,
+            engine: Arc::new(RwLock::new(Some(engine))),
+            given_up: AtomicBool::new(false),
+            opened_again: Mutex::default(),
+            wal: Mutex::new(Wal::new(dir)),
+            ahead: Mutex::new(Ahead::new(dir)),
+            reserve,
             writer: Arc::default(),
             window: Mutex::default(),
             // What was replayed may not be durable yet: the first sync must really sync.
@@ -140,12 +169,29 @@ impl EmbeddedStore {
             watchers: Mutex::default(),
             watched: AtomicUsize::new(0),
         });
-        let committer = Arc::new(Committer::start(Arc::clone(&inner), dir)?);
+        let committer = Arc::new(Committer::start(Arc::clone(&inner))?);
         Ok(EmbeddedStore { inner, committer })
     }
 }
 
 impl Inner {
+    /// Makes sure that a batch whose rows take so much at most can be written.
+    fn admit(&self, rows_bytes_max: u64) -> Result<(), KvError> {
+        if self.given_up.load(Ordering::Acquire) {
+            return Err(self.why_not_now());
+        }
+        if self.reserve.look() == Room::None {
+            return Err(self.full());
+        }
+        let mut ahead = self.ahead.lock();
+        let admitted = ahead.admit(rows_bytes_max);
+        let admitted = match admitted {
+            Err(_) if self.reserve.give_up_some() => ahead.admit(rows_bytes_max),
+            admitted => admitted,
+        };
+        admitted.map_err(|_| self.full())
+    }
+
     /// From now on nothing can be committed. Returns the error for whoever caused it.
     fn poison(&self, reason: String) -> KvError {
         tracing::error!(%reason, "the journal is poisoned: no more changes are accepted");
@@ -182,7 +228,7 @@ impl Inner {
 #[async_trait]
 impl KvStore for EmbeddedStore {
     fn begin(&self, mode: Mode) -> Result<Box<dyn Transaction>, KvError> {
-        Ok(Box::new(EmbeddedTransaction::begin(&self.inner, mode)))
+        Ok(Box::new(EmbeddedTransaction::begin(&self.inner, mode)?))
     }
 
     async fn sync(&self) -> Result<(), KvError> {
@@ -209,6 +255,10 @@ impl KvStore for EmbeddedStore {
 
     fn poisoned(&self) -> Option<String> {
         self.inner.poison.get().cloned()
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        self.inner.reserve.look() != Room::Plenty
     }
 
     fn has_unknown_outcomes(&self) -> bool {
@@ -244,6 +294,64 @@ mod tests {
         assert_eq!(store.poisoned().unwrap(), "the disk is on fire");
         let mut txn = store.begin(Mode::Read).unwrap();
         assert!(txn.get(b"a", false).await.unwrap().is_some());
+    }
+
+    /// The folder of tables is taken away: fjall's thread that writes one ends.
+    #[tokio::test]
+    async fn tables_that_could_not_be_written_are_opened_again_and_nothing_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = dir.path().join("journal");
+        let options = EmbeddedOptions {
+            memtable_bytes: MIB,
+            ..EmbeddedOptions::default()
+        };
+        let store = EmbeddedStore::open(&journal, options).unwrap();
+        let tables = tables_of(&journal);
+        let aside = dir.path().join("aside");
+        std::fs::rename(&tables, &aside).unwrap();
+        let mut kept = Vec::new();
+        let mut refused = 0;
+        for number in 0_u64..20_000 {
+            if refused == 1 && aside.exists() {
+                std::fs::rename(&aside, &tables).unwrap();
+            }
+            let mut txn = store.begin(Mode::Serial).unwrap();
+            txn.set(&number.to_be_bytes(), vec![7; 300]);
+            match txn.commit().await {
+                Ok(()) => kept.push(number),
+                Err(KvError::Unavailable(_)) => {
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            if refused > 0 && kept.last() == Some(&number) {
+                break;
+            }
+        }
+        assert!(refused > 0, "fjall did not notice");
+        store.sync().await.unwrap();
+        set(&store, b"after").await.unwrap();
+        let check = async |store: &EmbeddedStore| {
+            let mut txn = store.begin(Mode::Read).unwrap();
+            for number in &kept {
+                let value = txn.get(&number.to_be_bytes(), true).await.unwrap();
+                assert_eq!(value, Some(vec![7; 300]), "{number}");
+            }
+        };
+        check(&store).await;
+        drop(store);
+        check(&EmbeddedStore::open(&journal, EmbeddedOptions::default()).unwrap()).await;
+    }
+
+    fn tables_of(journal: &Path) -> PathBuf {
+        let keyspaces = std::fs::read_dir(journal.join("keyspaces")).unwrap();
+        let mut tables: Vec<_> = keyspaces
+            .map(|keyspace| keyspace.unwrap().path().join("tables"))
+            .filter(|tables| tables.exists())
+            .collect();
+        tables.sort();
+        tables.pop().expect("a folder of tables")
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! One transaction of the embedded store.
 
+use super::ahead::row_bytes_max;
+use super::engine::{Engine, Using};
 use super::overlay::{Known, Overlay, Write, add};
 use super::window::{ReadSet, Verdict, WriteSet};
 use super::{Inner, Permit};
@@ -26,12 +28,15 @@ pub(super) struct EmbeddedTransaction {
     inner: Arc<Inner>,
     guard: Guard,
     snapshot: Snapshot,
+    // After the snapshot: it is of this engine.
+    using: Using,
     started: Instant,
     writes: Overlay,
 }
 
 impl EmbeddedTransaction {
-    pub(super) fn begin(inner: &Arc<Inner>, mode: Mode) -> EmbeddedTransaction {
+    pub(super) fn begin(inner: &Arc<Inner>, mode: Mode) -> Result<EmbeddedTransaction, KvError> {
+        let using = inner.using()?;
         let guard = match mode {
             Mode::Read => Guard::Reader,
             Mode::Optimistic => Guard::Optimist {
@@ -40,13 +45,14 @@ impl EmbeddedTransaction {
             },
             Mode::Serial => Guard::Serial(inner.writer.lock_arc()),
         };
-        EmbeddedTransaction {
-            snapshot: inner.db.snapshot(),
+        Ok(EmbeddedTransaction {
+            snapshot: engine_of(&using)?.db.snapshot(),
+            using,
             inner: Arc::clone(inner),
             guard,
             started: Instant::now(),
             writes: Overlay::default(),
-        }
+        })
     }
 
     fn check_age(&self) -> Result<(), KvError> {
@@ -70,7 +76,7 @@ impl EmbeddedTransaction {
 
     fn stored(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, KvError> {
         self.snapshot
-            .get(&self.inner.rows, key)
+            .get(&engine_of(&self.using)?.rows, key)
             .map_err(|error| reading(&error))
     }
 
@@ -78,12 +84,11 @@ impl EmbeddedTransaction {
     fn apply(&mut self) -> Result<(), KvError> {
         let inner = &self.inner;
         inner.check_poison()?;
+        let Engine { db, rows } = engine_of(&self.using)?;
+        let mut bytes_max = 0;
         let mut removed: BTreeSet<Vec<u8>> = BTreeSet::new();
         for (begin, end) in &self.writes.cleared {
-            for guard in inner
-                .rows
-                .range::<&[u8], _>(begin.as_slice()..end.as_slice())
-            {
+            for guard in rows.range::<&[u8], _>(begin.as_slice()..end.as_slice()) {
                 let key = guard.key().map_err(|error| reading(&error))?;
                 if !self.writes.points.contains_key(&*key) {
                     removed.insert(key.to_vec());
@@ -91,32 +96,39 @@ impl EmbeddedTransaction {
             }
         }
         let mut batch = fjall::OwnedWriteBatch::with_capacity(
-            inner.db.clone(),
+            db.clone(),
             self.writes.points.len() + removed.len(),
         )
         .durability(Some(PersistMode::Buffer));
         for key in removed {
-            batch.remove(&inner.rows, key);
+            bytes_max += row_bytes_max(&key, &[]);
+            batch.remove(rows, key);
         }
         // The values move into the batch; the keys stay for the window.
         for (key, write) in &mut self.writes.points {
             match write {
                 Write::Set(value) => {
-                    batch.insert(&inner.rows, key.as_slice(), std::mem::take(value));
+                    bytes_max += row_bytes_max(key, value);
+                    batch.insert(rows, key.as_slice(), std::mem::take(value));
                 }
-                Write::Clear => batch.remove(&inner.rows, key.as_slice()),
+                Write::Clear => {
+                    bytes_max += row_bytes_max(key, &[]);
+                    batch.remove(rows, key.as_slice());
+                }
                 Write::Add(delta) => {
-                    let base = inner
-                        .rows
-                        .get(key.as_slice())
-                        .map_err(|error| reading(&error))?;
-                    batch.insert(&inner.rows, key.as_slice(), add(base.as_deref(), *delta));
+                    let base = rows.get(key.as_slice()).map_err(|error| reading(&error))?;
+                    let sum = add(base.as_deref(), *delta);
+                    bytes_max += row_bytes_max(key, &sum);
+                    batch.insert(rows, key.as_slice(), sum);
                 }
             }
         }
-        batch
-            .commit()
-            .map_err(|error| inner.poison(format!("writing the log: {error}")))?;
+        inner.admit(bytes_max)?;
+        batch.commit().map_err(|error| match error {
+            // Said before anything is written.
+            fjall::Error::Poisoned => inner.has_given_up(),
+            error => inner.poison(format!("writing the log: {error}")),
+        })?;
         inner.committed.fetch_add(1, Ordering::AcqRel);
         let writes = &mut self.writes;
         inner.notify(|key| writes.points.contains_key(key) || writes.is_cleared(key));
@@ -148,6 +160,13 @@ impl EmbeddedTransaction {
             }
         }
     }
+}
+
+fn engine_of(using: &Using) -> Result<&Engine, KvError> {
+    // `Inner::using` gives none without.
+    using
+        .as_ref()
+        .ok_or_else(|| KvError::Unavailable("it is closed".to_owned()))
 }
 
 fn reading(error: &fjall::Error) -> KvError {
@@ -191,7 +210,7 @@ impl Transaction for EmbeddedTransaction {
         }
         let stored = self
             .snapshot
-            .range::<&[u8], _>(&self.inner.rows, range.begin..range.end);
+            .range::<&[u8], _>(&engine_of(&self.using)?.rows, range.begin..range.end);
         let row = |guard: fjall::Guard| {
             guard
                 .into_inner()
@@ -245,6 +264,12 @@ impl Transaction for EmbeddedTransaction {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), KvError> {
-        self.commit_now()
+        let committed = self.commit_now();
+        if let Err(KvError::Unavailable(_) | KvError::Full(_)) = committed {
+            let inner = Arc::clone(&self.inner);
+            drop(self);
+            inner.open_again();
+        }
+        committed
     }
 }

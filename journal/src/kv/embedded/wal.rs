@@ -44,7 +44,7 @@ impl Wal {
         let newest = match &self.newest {
             Some((number, _)) => {
                 let mut next = *number;
-                while self.path(next + 1).try_exists()? {
+                while path(&self.dir, next + 1).try_exists()? {
                     next += 1;
                 }
                 if next == *number {
@@ -52,38 +52,40 @@ impl Wal {
                 }
                 Some(next)
             }
-            None => self.scan()?,
+            None => newest(&self.dir)?,
         };
         self.newest = match newest {
-            Some(number) => Some((number, File::open(self.path(number))?)),
+            Some(number) => Some((number, File::open(path(&self.dir, number))?)),
             None => None,
         };
         Ok(())
     }
+}
 
-    fn scan(&self) -> io::Result<Option<u64>> {
-        let mut newest = None;
-        for entry in std::fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            let number = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".jnl"))
-                .and_then(|number| number.parse::<u64>().ok());
-            newest = newest.max(number);
-        }
-        Ok(newest)
+/// The number of the newest file of the log in `dir`.
+pub(super) fn newest(dir: &Path) -> io::Result<Option<u64>> {
+    let mut newest = None;
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".jnl"))
+            .and_then(|number| number.parse::<u64>().ok());
+        newest = newest.max(number);
     }
+    Ok(newest)
+}
 
-    fn path(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number}.jnl"))
-    }
+/// A file of the log in `dir`.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number}.jnl"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn newest(wal: &Wal) -> Option<u64> {
+    fn synced(wal: &Wal) -> Option<u64> {
         wal.newest.as_ref().map(|(number, _)| *number)
     }
 
@@ -97,12 +99,12 @@ mod tests {
             std::fs::write(dir.path().join(format!("{number}.jnl")), "").unwrap();
         }
         assert!(wal.sync().unwrap());
-        assert_eq!(newest(&wal), Some(10));
+        assert_eq!(synced(&wal), Some(10));
         std::fs::remove_file(dir.path().join("9.jnl")).unwrap();
         for number in [11, 12] {
             std::fs::write(dir.path().join(format!("{number}.jnl")), "").unwrap();
         }
         assert!(wal.sync().unwrap());
-        assert_eq!(newest(&wal), Some(12));
+        assert_eq!(synced(&wal), Some(12));
     }
 }
