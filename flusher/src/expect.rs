@@ -89,7 +89,7 @@ where
 {
     let mut condition = expected(core, writing.key).await?;
     for _ in 0..ROUNDS_MAX {
-        if let Condition::Match(_) = condition {
+        if !matches!(condition, Condition::Absent) {
             durable(core).await?;
         }
         match core.changing(put(condition.clone())).await {

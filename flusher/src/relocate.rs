@@ -121,6 +121,7 @@ async fn source_changed(
     if !changed {
         return Err(error.into());
     }
+    let asked = Timestamp::now();
     let there = core.remote().head(&from).await?;
     let mark = there
         .as_ref()
@@ -151,14 +152,15 @@ async fn source_changed(
     let seen = Seen::Object {
         etag: meta.etag.map(|etag| etag.0),
         size: meta.size,
-        mtime: meta.modified.into(),
+        mtime: match meta.posix.mtime_ns {
+            Some(ns) => Timestamp::from_nanos(ns),
+            None => meta.modified.into(),
+        },
         mode: meta.posix.mode,
         uid: meta.posix.uid,
         gid: meta.posix.gid,
     };
-    core.journal()
-        .refresh(inode.ino, &seen, Timestamp::now())
-        .await?;
+    core.journal().refresh(inode.ino, &seen, asked).await?;
     Ok(Moved::Refreshed)
 }
 

@@ -15,6 +15,7 @@ harness::every_way!(
     a_kill_in_the_middle_of_many_writes_loses_no_closed_file,
     a_synced_file_survives_a_kill_while_it_is_still_open,
     what_a_power_cut_tore_goes_back_to_its_object,
+    what_a_power_cut_tore_is_read_as_what_has_replaced_its_object,
     after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
 );
 
@@ -79,6 +80,26 @@ fn what_a_power_cut_tore_goes_back_to_its_object(way: &Way) {
     assert_eq!(way.store.get("synced").unwrap(), vec![5; 9 * MIB]);
     let kept = fs::read_dir(cache.join("torn")).unwrap().count();
     assert_eq!(kept, 2, "what was left of them");
+}
+
+/// The object that a torn file goes back to may be another by then, such as one whose record the cut took.
+fn what_a_power_cut_tore_is_read_as_what_has_replaced_its_object(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    fs::write(mount.join("ckpt"), vec![1; MIB]).unwrap();
+    mount.sync();
+    fs::write(mount.join("ckpt"), vec![2; 3 * MIB]).unwrap();
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    a_power_cut_that_loses_half_of(&cache, &[extents_of_size(&cache, 3 * MIB)]);
+    let theirs = "3".repeat(2 * MIB);
+    way.store.put("ckpt", &theirs);
+    let again = options.option("settle=0s").start();
+    let size = fs::metadata(again.join("ckpt")).unwrap().len();
+    let read = fs::read(again.join("ckpt")).unwrap();
+    assert_eq!(size, 2 << 20);
+    assert!(read == theirs.as_bytes());
+    again.sync();
+    assert!(way.store.get("ckpt").unwrap() == theirs.as_bytes());
 }
 
 /// Files replaced by rename, as safetensors does, without fsync.

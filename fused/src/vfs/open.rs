@@ -116,9 +116,17 @@ impl Vfs {
     ) -> Result<Opened> {
         let ino = file.ino;
         if request.writes && !file.has_writers() {
-            self.journal()
+            let inode = self
+                .journal()
                 .begin_write(ino, self.inner.parts.node, false, now())
                 .await?;
+            if extent_id(&inode) != file.extents.id() {
+                // The store has another version by now, and readers still hold the old one open. What would be
+                // written into that one's extents would be nobody's.
+                tracing::warn!(%ino, "not opened for writing: a program still reads the version before this one");
+                self.abandon_write(ino, true).await;
+                return Err(Errno::ESTALE.into());
+            }
         }
         if request.truncate
             && let Err(error) = self.truncate_gated(slot, ino, 0).await
