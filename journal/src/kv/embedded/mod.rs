@@ -39,6 +39,7 @@
 
 mod committer;
 mod overlay;
+mod torn;
 mod transaction;
 mod wal;
 mod window;
@@ -97,6 +98,9 @@ struct Inner {
     /// Held by the one transaction that may be applied.
     writer: Arc<Mutex<()>>,
     window: Mutex<Window>,
+    /// Number of commits begun. Others see what a commit wrote before it has returned and counts as
+    /// `committed`; if they sync then, they mean that one, too.
+    begun: AtomicU64,
     /// Number of commits; `durable` of them survive a power cut.
     committed: AtomicU64,
     durable: AtomicU64,
@@ -116,6 +120,14 @@ impl EmbeddedStore {
                 reason: format!("{}: {error}", dir.display()),
             },
         };
+        let torn = torn::cut_off(dir).map_err(|error| opening(fjall::Error::Io(error)))?;
+        if torn > 0 {
+            tracing::warn!(
+                dir = %dir.display(), bytes = torn,
+                "the end of the journal's log was written in part only when the last run ended; it was never \
+                 synced, and is kept beside the log"
+            );
+        }
         let db = Database::builder(dir)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.log_bytes_max.max(64 * MIB))
@@ -134,6 +146,7 @@ impl EmbeddedStore {
             writer: Arc::default(),
             window: Mutex::default(),
             // What was replayed may not be durable yet: the first sync must really sync.
+            begun: AtomicU64::new(1),
             committed: AtomicU64::new(1),
             durable: AtomicU64::new(0),
             poison: OnceLock::new(),
@@ -187,8 +200,8 @@ impl KvStore for EmbeddedStore {
 
     async fn sync(&self) -> Result<(), KvError> {
         self.inner.check_poison()?;
-        let committed = self.inner.committed.load(Ordering::Acquire);
-        if self.inner.durable.load(Ordering::Acquire) >= committed {
+        let begun = self.inner.begun.load(Ordering::Acquire);
+        if self.inner.durable.load(Ordering::Acquire) >= begun {
             return Ok(());
         }
         self.committer.sync().await
@@ -258,6 +271,17 @@ mod tests {
             store.inner.durable.load(Ordering::Acquire)
                 < store.inner.committed.load(Ordering::Acquire)
         );
+    }
+
+    /// What a commit wrote can be read a moment before the commit returns.
+    #[tokio::test]
+    async fn a_sync_covers_a_commit_that_has_not_returned_yet() {
+        let (_dir, store) = open();
+        set(&store, b"a").await.unwrap();
+        store.sync().await.unwrap();
+        store.inner.begun.fetch_add(1, Ordering::AcqRel);
+        let at_once = futures::FutureExt::now_or_never(store.sync());
+        assert!(at_once.is_none(), "it did not sync");
     }
 
     #[tokio::test]

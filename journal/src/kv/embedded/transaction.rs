@@ -114,6 +114,8 @@ impl EmbeddedTransaction {
                 }
             }
         }
+        // Before others can see it; see `Inner::begun`.
+        inner.begun.fetch_add(1, Ordering::AcqRel);
         batch
             .commit()
             .map_err(|error| inner.poison(format!("writing the log: {error}")))?;
