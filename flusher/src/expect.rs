@@ -12,8 +12,9 @@
 //! | carries a mark of ours that was put to this very key | the same: a crash took the record of it |
 //! | anything else | somebody else's: a conflict |
 //!
-//! Before an object is replaced the journal is made durable: what a power cut takes of it must not be the reason
-//! why the object went.
+//! Before a key is written the journal is made durable. What a power cut takes of it must not be the reason why
+//! an object went; and a version that is in the store under some epoch must be known, or another one would get
+//! the same epoch after the cut and be taken for it. Uploads under way at the same time share one sync.
 //!
 //! After every write the object is looked at: its size must be what was sent, and its etag the one that the
 //! store answered, or the write does not count.
@@ -88,10 +89,8 @@ where
     Answer: Future<Output = Result<Put, remote::Error>>,
 {
     let mut condition = expected(core, writing.key).await?;
+    durable(core).await?;
     for _ in 0..ROUNDS_MAX {
-        if !matches!(condition, Condition::Absent) {
-            durable(core).await?;
-        }
         match core.changing(put(condition.clone())).await {
             Ok(stored) => return verify(core, writing, stored).await.map(Guarded::Stored),
             // A version that is not there any more is reported either way, by store.
@@ -120,8 +119,9 @@ where
     })
 }
 
-/// Makes the journal durable before an object goes: after a power cut it must not refer to what another
-/// has taken the place of, or was deleted, on the strength of transactions that are lost.
+/// Makes the journal durable before an object comes or goes: after a power cut it must neither refer to what
+/// another has taken the place of, or was deleted, on the strength of transactions that are lost, nor use an
+/// epoch again.
 pub(crate) async fn durable(core: &Core) -> Result<(), Error> {
     Ok(core.journal().sync().await?)
 }

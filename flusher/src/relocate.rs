@@ -64,6 +64,7 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let key = ObjectKey::from(origin.key.as_str());
     let attrs = attributes(inode, core.config.node, origin.epoch, &key);
     let etag = origin.etag.clone().map(ETag);
+    durable(core).await?;
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
     let stored = match core.changing(request).await {
         Ok(stored) => stored,
