@@ -12,8 +12,9 @@
 //! | carries a mark of ours that was put to this very key | the same: a crash took the record of it |
 //! | anything else | somebody else's: a conflict, or with `on_conflict=ours` to be replaced, if it stays as it is |
 //!
-//! Before an object is replaced the journal is made durable: what a power cut takes of it must not be the reason
-//! why the object went.
+//! Before a key is written the journal is made durable. What a power cut takes of it must not be the reason why
+//! an object went; and a version that is in the store under some epoch must be known, or another one would get
+//! the same epoch after the cut and be taken for it. Uploads under way at the same time share one sync.
 //!
 //! After every write the object is looked at: its size must be what was sent, and its etag the one that the
 //! store answered, or the write does not count.
@@ -91,10 +92,8 @@ where
 {
     let mut condition = expected(core, writing.key).await?;
     let mut replaces_theirs = false;
+    durable(core).await?;
     for _ in 0..ROUNDS_MAX {
-        if let Condition::Match(_) = condition {
-            durable(core).await?;
-        }
         match core.changing(put(condition.clone())).await {
             Ok(stored) => {
                 let stored = verify(core, writing, stored).await?;
@@ -146,8 +145,9 @@ fn replaced_theirs(core: &Core, writing: &Writing<'_>) {
     core.stats.conflict(writing.inode.ino, conflict);
 }
 
-/// Makes the journal durable before an object goes: after a power cut it must not refer to what another
-/// has taken the place of, or was deleted, on the strength of transactions that are lost.
+/// Makes the journal durable before an object comes or goes: after a power cut it must neither refer to what
+/// another has taken the place of, or was deleted, on the strength of transactions that are lost, nor use an
+/// epoch again.
 pub(crate) async fn durable(core: &Core) -> Result<(), Error> {
     Ok(core.journal().sync().await?)
 }

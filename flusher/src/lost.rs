@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::identity::{is_in_place, own_mark};
 
 /// Records the object that this inode's own upload left at its origin's key, if that is not recorded.
-/// False: the object there is none of its newer versions.
+/// False: the object there is none of its versions, or the one that is known.
 pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
     let Some(inode) = core.journal().inode(ino).await? else {
         return Ok(false);
@@ -28,8 +28,13 @@ pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
     let Some(mark) = own_mark(&meta.posix, core.config.node) else {
         return Ok(false);
     };
-    let epochs = origin.epoch.0 + 1..=inode.content.epoch.0;
+    // The same bytes again is a rewrite of the attributes, which some stores give another etag.
+    let epochs = origin.epoch.0..=inode.content.epoch.0;
     if mark.ino != ino.0 || !is_in_place(&mark, &key) || !epochs.contains(&mark.epoch) {
+        return Ok(false);
+    }
+    let etag = meta.etag.map(|etag| etag.0);
+    if etag == origin.etag {
         return Ok(false);
     }
     tracing::info!(%key, "an upload whose record was lost in a crash is recorded again");
@@ -40,7 +45,7 @@ pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
         meta_epoch: mark.meta_epoch,
         origin: Origin {
             key: key.0,
-            etag: meta.etag.map(|etag| etag.0),
+            etag,
             size: meta.size,
             epoch,
             meta_epoch: mark.meta_epoch,

@@ -64,6 +64,7 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let key = ObjectKey::from(origin.key.as_str());
     let attrs = attributes(inode, core.config.node, origin.epoch, &key);
     let etag = origin.etag.clone().map(ETag);
+    durable(core).await?;
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
     let stored = match core.changing(request).await {
         Ok(stored) => stored,
@@ -121,6 +122,7 @@ async fn source_changed(
     if !changed {
         return Err(error.into());
     }
+    let asked = Timestamp::now();
     let there = core.remote().head(&from).await?;
     let mark = there
         .as_ref()
@@ -151,14 +153,15 @@ async fn source_changed(
     let seen = Seen::Object {
         etag: meta.etag.map(|etag| etag.0),
         size: meta.size,
-        mtime: meta.modified.into(),
+        mtime: match meta.posix.mtime_ns {
+            Some(ns) => Timestamp::from_nanos(ns),
+            None => meta.modified.into(),
+        },
         mode: meta.posix.mode,
         uid: meta.posix.uid,
         gid: meta.posix.gid,
     };
-    core.journal()
-        .refresh(inode.ino, &seen, Timestamp::now())
-        .await?;
+    core.journal().refresh(inode.ino, &seen, asked).await?;
     Ok(Moved::Refreshed)
 }
 

@@ -18,6 +18,7 @@
 //! | `U` node:8 ino:8 | unsynced: order, stamp, since |
 //! | `W` node:8 ino:8 | opened by this node for writing; empty |
 //! | `O` node:8 ino:8 | unlinked on this node and waiting to be reaped; empty |
+//! | `B` node:8 ino:8 | the version before a truncating open, kept until the next one is safe |
 //! | `K` object key | claim -> the inode whose origin is this object |
 //! | `G` object key | garbage: an object to delete |
 //! | `P` ino:8 | multipart upload under way |
@@ -143,12 +144,16 @@ pub(crate) fn orphan(node: NodeId, ino: Ino) -> Vec<u8> {
     key(b'O', &[node.0, ino.0], &[])
 }
 
+pub(crate) fn former(node: NodeId, ino: Ino) -> Vec<u8> {
+    key(b'B', &[node.0, ino.0], &[])
+}
+
 /// All rows of a tag and a node.
 pub(crate) fn of_node(tag: u8, node: NodeId) -> Vec<u8> {
     key(tag, &[node.0], &[])
 }
 
-/// The inode in a key made by [`unsynced`], [`writer`] or [`orphan`].
+/// The inode in a key made by [`unsynced`], [`writer`], [`orphan`] or [`former`].
 pub(crate) fn parse_of_node(key: &[u8]) -> Option<Ino> {
     number_at(key, 9).map(Ino)
 }
@@ -221,6 +226,7 @@ mod tests {
             (b'U', unsynced(node, one)),
             (b'W', writer(node, one)),
             (b'O', orphan(node, one)),
+            (b'B', former(node, one)),
         ] {
             assert_eq!(key[0], tag);
             assert_eq!(&key[1..], b"\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01");

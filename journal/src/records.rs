@@ -96,6 +96,17 @@ pub(crate) struct OrphanRow {
     pub(crate) spare_for: Option<Ino>,
 }
 
+/// `B`: the version of a file before a truncating open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FormerRow {
+    pub(crate) generation: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) size: u64,
+    pub(crate) valid: u64,
+    pub(crate) mtime: Timestamp,
+    pub(crate) since: Timestamp,
+}
+
 /// `W`: the key says it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MarkRow;
@@ -143,6 +154,7 @@ impl Record for ChunkRow {}
 impl Record for XattrRow {}
 impl Record for UnsyncedRow {}
 impl Record for OrphanRow {}
+impl Record for FormerRow {}
 impl Record for MarkRow {}
 impl Record for ClaimRow {}
 impl Record for GarbageRow {}
@@ -264,6 +276,17 @@ mod tests {
             spare_for: Some(Ino(300)),
         };
         check(spare, b"\x01\x01\xac\x02");
+        check(
+            FormerRow {
+                generation: 3,
+                epoch: Epoch(4),
+                size: 300,
+                valid: 5,
+                mtime: time(1),
+                since: time(2),
+            },
+            b"\x01\x03\x04\xac\x02\x05\x02\x07\x04\x07",
+        );
         check(ClaimRow { ino: Ino(2) }, b"\x01\x02");
         check(
             GarbageRow {

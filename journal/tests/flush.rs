@@ -9,7 +9,7 @@
 mod common;
 
 use common::{NODE, at, dir, file, fresh, object, write};
-use journal::{Epoch, FlushOutcome, Ino, Journal, RenameMode, SetAttr};
+use journal::{Epoch, FlushOutcome, Ino, Journal, RenameMode, Seen, SetAttr};
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -132,6 +132,36 @@ async fn a_lost_version_goes_back_to_the_objects() {
     let empty = journal.revert(b.ino, at(50)).await.unwrap();
     assert_eq!((empty.size, empty.content.valid), (0, 0));
     assert!(journal.unsynced_row(b.ino).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_went_back_takes_the_bytes_of_a_newer_object_and_keeps_its_attributes() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    write(&journal, a.ino, 9).await;
+    flush(&journal, a.ino, "a", "1").await;
+    write(&journal, a.ino, 100).await;
+    let chmod = SetAttr {
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
+    journal.set_attr(a.ino, chmod, at(40)).await.unwrap();
+    let back = journal.revert(a.ino, at(50)).await.unwrap();
+    let seen = Seen::Object {
+        etag: Some("2".into()),
+        size: 20,
+        mtime: at(45),
+        mode: Some(0o644),
+        uid: None,
+        gid: None,
+    };
+    let newer = journal.refresh(a.ino, &seen, at(60)).await.unwrap();
+    assert_eq!((newer.size, newer.content.valid), (20, 20));
+    assert_eq!(newer.content.generation, back.content.generation + 1);
+    assert_eq!((newer.mode, newer.mtime), (0o600, at(45)));
+    assert!(!newer.is_content_dirty() && newer.is_meta_dirty());
+    let gone = journal.refresh(a.ino, &Seen::Gone, at(70)).await.unwrap();
+    assert_eq!(gone, newer, "its new attributes are still to be sent");
 }
 
 #[tokio::test]

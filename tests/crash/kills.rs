@@ -24,7 +24,6 @@ macro_rules! kills {
             }
 
             #[test]
-            #[ignore = "finds races that are still open: --long runs it"]
             fn again_and_again() {
                 times(KILLS);
             }

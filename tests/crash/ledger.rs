@@ -48,7 +48,7 @@ pub struct History {
     pub floor: usize,
     /// Every version ever written under this name: the store may still have any of them.
     pub ever: BTreeSet<u64>,
-    /// A truncating open gave the versions before it up; see [`Ledger::begin_truncated`].
+    /// A truncating open came after the versions before it; see [`Ledger::begin_truncated`].
     pub cut_off: bool,
 }
 
@@ -172,9 +172,9 @@ impl Ledger {
 
     /// O_TRUNC is about to begin a new version in the place of another.
     ///
-    /// Until the new one is safe a power cut may leave the last version *that is an object*, or none: the
-    /// local bytes of the one before go with the open, fsynced or not, as on any local file system. With
-    /// `CRASH_STRICT` set that one must come back.
+    /// A synced version that it ends comes back if the new one is torn, with one gap: where several unsynced
+    /// versions followed by O_TRUNC and rename, and one of them had just become the object, a power cut may leave
+    /// an older version or none. With `CRASH_STRICT` set that is an error.
     pub fn begin_truncated(&mut self, path: &str, version: u64) {
         self.begin(path, State::File(version));
         if self.crash == Crash::PowerCut && !is_strict() {

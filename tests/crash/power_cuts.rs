@@ -28,13 +28,11 @@ macro_rules! power_cuts {
             }
 
             #[test]
-            #[ignore = "finds races that are still open: --long runs it"]
             fn on_ext4() {
                 on(Kind::Ext4, ROUNDS);
             }
 
             #[test]
-            #[ignore = "finds races that are still open: --long runs it"]
             fn on_xfs() {
                 on(Kind::Xfs, ROUNDS);
             }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use crate::check::{Found, judge_object, judge_store, look_at};
 use crate::content::Dice;
 use crate::image::{Image, Kind};
 use crate::ledger::{Crash, Ledger};
-use crate::workload::{Ended, Manners, Worker};
+use crate::workload::{Doom, Ended, Manners, Worker};
 
 const IMAGE_BYTES: u64 = 2 << 30;
 const WORKERS: usize = 4;
@@ -169,7 +168,7 @@ impl Rounds {
             fsync_percent: [0, 5, 30, 80][self.dice.below(4)],
             bytes_max: [64 << 10, 1 << 20, 12 << 20][self.dice.below(3)],
         };
-        let crashed = Arc::new(AtomicBool::new(false));
+        let crashed = Arc::new(Doom::default());
         let (ended, end) = mpsc::channel();
         for (number, ledger) in std::mem::take(&mut self.ledgers).into_iter().enumerate() {
             let seed = (self.seed, manners);
@@ -186,13 +185,14 @@ impl Rounds {
         thread::sleep(Duration::from_millis(
             5 + self.dice.below(WORK_MS_MAX) as u64,
         ));
-        crashed.store(true, Ordering::SeqCst);
+        crashed.announce();
         if let Some(image) = &self.image {
             image.cut();
-            if self.dice.chance(20) {
-                // The daemon notices before it goes: that must not do harm either.
-                thread::sleep(Duration::from_millis(self.dice.below(50) as u64));
-            }
+        }
+        crashed.come();
+        if self.image.is_some() && self.dice.chance(20) {
+            // The daemon notices before it goes: that must not do harm either.
+            thread::sleep(Duration::from_millis(self.dice.below(50) as u64));
         }
         let log = mount.log();
         drop(mount.crash());

@@ -15,7 +15,9 @@ harness::every_way!(
     a_kill_in_the_middle_of_many_writes_loses_no_closed_file,
     a_synced_file_survives_a_kill_while_it_is_still_open,
     what_a_power_cut_tore_goes_back_to_its_object,
+    what_a_power_cut_tore_is_read_as_what_has_replaced_its_object,
     after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
+    after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_torn,
 );
 
 /// The extent files of a cache, by size: the tests below give every file a size of its own.
@@ -81,6 +83,26 @@ fn what_a_power_cut_tore_goes_back_to_its_object(way: &Way) {
     assert_eq!(kept, 2, "what was left of them");
 }
 
+/// The object that a torn file goes back to may be another by then, such as one whose record the cut took.
+fn what_a_power_cut_tore_is_read_as_what_has_replaced_its_object(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    fs::write(mount.join("ckpt"), vec![1; MIB]).unwrap();
+    mount.sync();
+    fs::write(mount.join("ckpt"), vec![2; 3 * MIB]).unwrap();
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    a_power_cut_that_loses_half_of(&cache, &[extents_of_size(&cache, 3 * MIB)]);
+    let theirs = "3".repeat(2 * MIB);
+    way.store.put("ckpt", &theirs);
+    let again = options.option("settle=0s").start();
+    let size = fs::metadata(again.join("ckpt")).unwrap().len();
+    let read = fs::read(again.join("ckpt")).unwrap();
+    assert_eq!(size, 2 << 20);
+    assert!(read == theirs.as_bytes());
+    again.sync();
+    assert!(way.store.get("ckpt").unwrap() == theirs.as_bytes());
+}
+
 /// Files replaced by rename, as safetensors does, without fsync.
 fn after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one(way: &Way) {
     let mount = way.options().option("settle=5m").start();
@@ -122,6 +144,70 @@ fn after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one(way: &Way) {
     assert!(way.store.get("whole").unwrap() == vec![5; 5 * MIB]);
     assert!(fs::read(again.join("safe")).unwrap() == vec![11; 11 * MIB]);
     assert_eq!(way.store.keys().len(), 4, "and nothing else");
+}
+
+/// As torch.save does with fsync, before anything is uploaded: O_TRUNC over the last synced version.
+fn after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_torn(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    let synced = |name: &str, mib: usize| {
+        let mut file = File::create(mount.join(name)).unwrap();
+        file.write_all(&vec![mib as u8; mib * MIB]).unwrap();
+        file.sync_all().unwrap();
+    };
+    synced("torn", 3);
+    fs::write(mount.join("torn"), vec![5; 5 * MIB]).unwrap();
+    synced("twice", 7);
+    fs::write(mount.join("twice"), vec![9; 9 * MIB]).unwrap();
+    fs::write(mount.join("twice"), vec![11; 11 * MIB]).unwrap();
+    synced("whole", 13);
+    fs::write(mount.join("whole"), vec![15; 15 * MIB]).unwrap();
+    synced("again", 17);
+    synced("again", 19);
+    // Another descriptor than the one that wrote it.
+    fs::write(mount.join("beside"), vec![21; 21 * MIB]).unwrap();
+    File::open(mount.join("beside"))
+        .unwrap()
+        .sync_all()
+        .unwrap();
+    fs::write(mount.join("beside"), vec![23; 23 * MIB]).unwrap();
+
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    let torn = [5, 11, 23].map(|mib| extents_of_size(&cache, mib * MIB));
+    a_power_cut_that_loses_half_of(&cache, &torn);
+    let again = options.option("settle=0s").start();
+    let expected = [
+        ("torn", 3),
+        ("twice", 7),
+        ("whole", 15),
+        ("again", 19),
+        ("beside", 21),
+    ];
+    for (name, mib) in expected {
+        let read = fs::read(again.join(name)).unwrap();
+        assert!(read == vec![mib as u8; mib * MIB], "{name}");
+    }
+    again.sync();
+    for (name, mib) in expected {
+        let object = way.store.get(name).unwrap();
+        assert!(object == vec![mib as u8; mib * MIB], "{name}");
+    }
+    assert_eq!(way.store.keys().len(), 5, "and nothing else");
+    harness::wait_until(
+        "versions that nobody needs any more are gone",
+        std::time::Duration::from_secs(30),
+        || count_of_extents(&cache) == 5,
+    );
+}
+
+fn count_of_extents(cache: &Path) -> usize {
+    let shards = fs::read_dir(cache.join("extents")).unwrap().flatten();
+    let shards = shards.filter(|entry| entry.file_type().unwrap().is_dir());
+    let files = shards.flat_map(|shard| fs::read_dir(shard.path()).unwrap().flatten());
+    // Those that are made ahead are empty.
+    files
+        .filter(|file| file.metadata().is_ok_and(|about| about.len() > 0))
+        .count()
 }
 
 fn a_file_closed_before_a_kill_arrives_after_the_next_mount(way: &Way) {

@@ -156,6 +156,42 @@ fn a_change_made_by_somebody_else_is_seen_at_the_next_open() {
 }
 
 #[test]
+fn what_is_written_beside_a_reader_of_an_older_version_is_not_lost() {
+    use std::io::{Read, Write};
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    store.put("f", "first");
+    let mount = Mount::of(&store).option("revalidate=0").start();
+    let mut reader = fs::File::open(mount.join("f")).unwrap();
+    let mut read = String::new();
+    reader.read_to_string(&mut read).unwrap();
+    store.put("f", "the second version");
+    assert_eq!(names(mount.path()), ["f"].map(String::from).into());
+    let append = || {
+        let mut options = fs::File::options();
+        options.append(true).open(mount.join("f"))
+    };
+    let refused = append().unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::ESTALE));
+    drop(reader);
+    // The kernel tells of the close after it has returned.
+    let mut opened = None;
+    harness::wait_until(
+        "the last reader is gone",
+        std::time::Duration::from_secs(30),
+        || {
+            opened = append().ok();
+            opened.is_some()
+        },
+    );
+    opened.unwrap().write_all(b", and mine").unwrap();
+    mount.sync();
+    let both = "the second version, and mine";
+    assert_eq!(fs::read_to_string(mount.join("f")).unwrap(), both);
+    assert_eq!(store.get("f").as_deref(), Some(both.as_bytes()));
+}
+
+#[test]
 fn objects_without_attributes_get_the_owner_and_mode_of_the_mount() {
     use std::os::unix::fs::MetadataExt;
     harness::require_mounts!();

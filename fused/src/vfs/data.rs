@@ -128,11 +128,19 @@ impl Vfs {
 
     pub(super) async fn fsync_file(&self, file: &Arc<OpenFile>) -> Result<()> {
         let before = file.look()?;
+        // Also a reader may ask that what somebody else wrote and closed be safe.
+        let closed = match file.has_writers() {
+            true => None,
+            false => Some(self.inode(file.ino).await?.content.epoch),
+        };
         file.extents.sync_data().await?;
         let slot = self.inner.opens.slot(file.ino);
         let recorded = {
             let _gate = slot.gate.lock().await;
-            self.record_synced(file, before).await
+            match closed.filter(|_| !file.has_writers()) {
+                Some(epoch) => self.record_secured(file.ino, epoch).await,
+                None => self.record_synced(file, before).await,
+            }
         };
         self.inner.opens.put(file.ino, slot);
         recorded?;

@@ -389,8 +389,9 @@ impl Vfs {
         let Some(origin) = inode.content.origin.clone() else {
             return Ok(inode);
         };
+        let asked = now();
         match self.head(&origin.key).await {
-            Ok(Some(object)) => self.refreshed(inode, object).await,
+            Ok(Some(object)) => self.refreshed(inode, object, asked).await,
             Ok(None) => Ok(inode),
             Err(error) => {
                 tracing::warn!(key = %origin.key, %error, "cannot read an object's attributes; showing what the listing had");
@@ -420,38 +421,58 @@ impl Vfs {
     }
 
     fn is_unlearned(&self, inode: &Inode) -> bool {
+        let Some(origin) = &inode.content.origin else {
+            return false;
+        };
+        let lacks_attributes = !inode.content.learned && self.inner.parts.attributes_on_objects;
+        // Recovery went back to it, on evidence that the crash may have made old.
+        let never_seen = origin.checked == Timestamp::default();
         inode.kind == Kind::File
-            && !inode.content.learned
-            && inode.content.origin.is_some()
+            && (lacks_attributes || never_seen)
             && self.is_store_knowledge(inode)
-            && self.inner.parts.attributes_on_objects
             && !self.inner.listings.store_is_away()
     }
 
     /// Asks, before an open, whether a clean file's object is still the one that is known.
-    pub(super) async fn revalidate(&self, inode: Inode) -> Result<Inode> {
-        let Some(origin) = &inode.content.origin else {
-            return Ok(inode);
-        };
-        if !self.is_store_knowledge(&inode) || self.inner.listings.store_is_away() {
-            return Ok(inode);
-        }
-        if self.is_recent(origin.checked) {
-            return Ok(inode);
-        }
-        let key = origin.key.clone();
-        match self.head(&key).await {
-            Ok(Some(object)) => self.refreshed(inode, object).await,
-            Ok(None) => {
+    pub(super) async fn revalidate(&self, mut inode: Inode) -> Result<Inode> {
+        loop {
+            let Some(origin) = inode.content.origin.clone() else {
+                return Ok(inode);
+            };
+            if !self.is_store_knowledge(&inode) || self.inner.listings.store_is_away() {
+                return Ok(inode);
+            }
+            if self.is_recent(origin.checked) || self.is_on_its_way(&inode)? {
+                return Ok(inode);
+            }
+            let asked = now();
+            match self.head(&origin.key).await {
+                Ok(Some(object)) => return self.refreshed(inode, object, asked).await,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(key = %origin.key, %error, "cannot ask for the object's version; going on with the known one");
+                    return Ok(inode);
+                }
+            }
+            inode = self.inode(inode.ino).await?;
+            let still = inode.content.origin.as_ref().map(|origin| &origin.key);
+            if still == Some(&origin.key) {
                 // Gone, or replaced by a directory: the next listing forgets the name.
                 self.inner.parts.invalidate.inode(inode.ino);
-                Err(nix::errno::Errno::ENOENT.into())
+                return Err(nix::errno::Errno::ENOENT.into());
             }
-            Err(error) => {
-                tracing::warn!(%key, %error, "cannot ask for the object's version; going on with the known one");
-                Ok(inode)
-            }
+            // Our own flusher has moved it meanwhile.
         }
+    }
+
+    /// Whether all bytes of a file with a new name or new attributes are here. Then what somebody else puts at
+    /// its key is no newer version of it, but what the flusher finds there.
+    fn is_on_its_way(&self, inode: &Inode) -> Result<bool> {
+        if !inode.is_meta_dirty() {
+            return Ok(false);
+        }
+        let extents = self.extents().open_file(super::extent_id(inode))?;
+        Ok(extents.is_some_and(|extents| extents.is_resident(inode.content.valid)))
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
@@ -469,7 +490,8 @@ impl Vfs {
         head
     }
 
-    async fn refreshed(&self, inode: Inode, object: ObjectMeta) -> Result<Inode> {
+    /// Takes over what the store was `asked` for, then.
+    async fn refreshed(&self, inode: Inode, object: ObjectMeta, asked: Timestamp) -> Result<Inode> {
         let before = super::extent_id(&inode);
         let seen = Seen::Object {
             etag: object.etag.map(|etag| etag.0),
@@ -482,7 +504,7 @@ impl Vfs {
             uid: object.posix.uid,
             gid: object.posix.gid,
         };
-        let inode = self.journal().refresh(inode.ino, &seen, now()).await?;
+        let inode = self.journal().refresh(inode.ino, &seen, asked).await?;
         if super::extent_id(&inode) != before {
             self.inner.parts.invalidate.inode(inode.ino);
             self.inner.reaper.remove_extents(before);

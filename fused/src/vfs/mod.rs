@@ -254,6 +254,14 @@ fn next_generation(id: ExtentId) -> ExtentId {
     }
 }
 
+/// The extent file that holds the version of a file before its present one.
+fn former_id(former: &journal::Former) -> ExtentId {
+    ExtentId {
+        ino: former.ino.0,
+        generation: former.generation,
+    }
+}
+
 fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -6,13 +6,16 @@
 //! records what became of it in one transaction, and wakes the flusher.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use journal::{EndWrite, Ino, Inode, Kind, NewInode, Seal};
 use nix::errno::Errno;
 
 use super::changes::{Agreed, Seen};
 use super::open_table::{Mode, OpenFile, Slot};
-use super::{Attributes, Error, Result, Vfs, attributes, extent_id, next_generation, now};
+use super::{
+    Attributes, Error, Result, Vfs, attributes, extent_id, former_id, next_generation, now,
+};
 
 /// The flags of open(2) that matter here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +37,9 @@ pub struct Opened {
 /// setuid and setgid: the kernel must be able to drop them at a write, so no passthrough.
 const SET_ID_BITS: u32 = 0o6000;
 
+/// How long a truncating open waits for the close before it. The kernel sends it right after close(2).
+const RELEASE_WAIT: Duration = Duration::from_millis(20);
+
 impl Vfs {
     /// open(2) of an existing regular file.
     pub async fn open(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
@@ -42,10 +48,14 @@ impl Vfs {
             self.wait_for_space().await?;
         }
         let slot = self.inner.opens.slot(ino);
-        let opened = {
+        let opened = async {
+            if request.truncate {
+                self.await_release(&slot, ino).await?;
+            }
             let _gate = slot.gate.lock().await;
             self.open_gated(&slot, ino, request).await
         };
+        let opened = opened.await;
         self.inner.opens.put(ino, slot);
         opened
     }
@@ -68,21 +78,8 @@ impl Vfs {
                 inode = self.without_extents(inode).await?;
             }
         }
-        let before = extent_id(&inode);
-        // A truncation makes a new extent file. Without room for it, the old content must stay.
-        let emptied = request.truncate.then(|| next_generation(before));
-        let made = emptied.map(|id| self.extents().open_or_create(id));
-        let made = made.transpose()?;
         if request.writes || request.truncate {
-            let begun = self
-                .journal()
-                .begin_write(ino, self.inner.parts.node, request.truncate, now())
-                .await;
-            if let (Err(_), Some(id)) = (&begun, emptied) {
-                drop(made);
-                self.extents().remove(id)?;
-            }
-            inode = begun?;
+            inode = self.begin_writing(&inode, request.truncate).await?;
         }
         let prepared = self.prepare(&inode);
         drop(local);
@@ -94,15 +91,62 @@ impl Vfs {
                 return Err(error);
             }
         };
-        if before != extent_id(&inode) {
-            self.inner.reaper.remove_extents(before);
-        }
         let handle = self.inner.opens.opened(slot, file.clone(), request.writes);
         if request.truncate && !request.writes {
             // O_RDONLY|O_TRUNC truncates, and nobody will close a writer.
             self.settle_gated(&file, true).await?;
         }
         Ok(Opened { handle, file })
+    }
+
+    /// Marks a file as being written. What it had before goes, unless that is kept until what comes is safe.
+    async fn begin_writing(&self, inode: &Inode, truncate: bool) -> Result<Inode> {
+        let (journal, node) = (self.journal(), self.inner.parts.node);
+        let former = match truncate {
+            true => journal.former(node, inode.ino).await?,
+            false => None,
+        };
+        // A truncation makes a new extent file. Without room for it, the old content must stay.
+        let emptied = truncate.then(|| next_generation(extent_id(inode)));
+        let made = emptied.map(|id| self.extents().open_or_create(id));
+        let made = made.transpose()?;
+        let begun = journal.begin_write(inode.ino, node, truncate, now()).await;
+        if let (Err(_), Some(id)) = (&begun, emptied) {
+            drop(made);
+            self.extents().remove(id)?;
+        }
+        let begun = begun?;
+        let kept = match truncate {
+            true => journal.former(node, inode.ino).await?,
+            false => None,
+        };
+        let needed = [Some(extent_id(&begun)), kept.as_ref().map(former_id)];
+        for before in [Some(extent_id(inode)), former.as_ref().map(former_id)] {
+            if let Some(id) = before.filter(|_| !needed.contains(&before)) {
+                self.inner.reaper.remove_extents(id);
+            }
+        }
+        if kept.is_some() {
+            self.inner.reaper.look();
+        }
+        Ok(begun)
+    }
+
+    /// The last close of whoever had it open may still be on its way to us. A synced version can only be kept
+    /// from being truncated in place when nobody has it open any more.
+    async fn await_release(&self, slot: &Slot, ino: Ino) -> Result<()> {
+        let closed = slot.closed.notified();
+        tokio::pin!(closed);
+        closed.as_mut().enable();
+        if slot.open_file().is_none() {
+            return Ok(());
+        }
+        let inode = self.inode(ino).await?;
+        if inode.is_content_dirty() && inode.content.seal.is_some_and(Seal::is_safe) {
+            // Somebody keeps it open, if it takes that long.
+            let _ = tokio::time::timeout(RELEASE_WAIT, closed).await;
+        }
+        Ok(())
     }
 
     /// A file whose extent file is gone (somebody removed it by hand). Zeros must not pass for its
@@ -125,9 +169,17 @@ impl Vfs {
     ) -> Result<Opened> {
         let ino = file.ino;
         if request.writes && !file.has_writers() {
-            self.journal()
+            let inode = self
+                .journal()
                 .begin_write(ino, self.inner.parts.node, false, now())
                 .await?;
+            if extent_id(&inode) != file.extents.id() {
+                // The store has another version by now, and readers still hold the old one open. What would be
+                // written into that one's extents would be nobody's.
+                tracing::warn!(%ino, "not opened for writing: a program still reads the version before this one");
+                self.abandon_write(ino, true).await;
+                return Err(Errno::ESTALE.into());
+            }
         }
         if request.truncate
             && let Err(error) = self.truncate_gated(slot, ino, 0).await

@@ -149,6 +149,8 @@ pub struct Handle {
 pub struct Slot {
     /// Serialises opening, closing, truncating, settling and evicting of this inode.
     pub gate: tokio::sync::Mutex<()>,
+    /// Told of the last close.
+    pub closed: tokio::sync::Notify,
     open: Mutex<Option<Arc<OpenFile>>>,
 }
 
@@ -176,6 +178,7 @@ impl OpenTable {
             .or_insert_with(|| {
                 Arc::new(Slot {
                     gate: tokio::sync::Mutex::new(()),
+                    closed: tokio::sync::Notify::new(),
                     open: Mutex::new(None),
                 })
             })
@@ -229,6 +232,7 @@ impl OpenTable {
         };
         if closed.last {
             *slot.open.lock() = None;
+            slot.closed.notify_waiters();
         }
         drop(counts);
         Some(closed)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use extents::ExtentId;
-use journal::Ino;
+use journal::{Ino, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -50,6 +50,11 @@ pub struct Reaper {
 impl Reaper {
     /// An inode lost its last name.
     pub fn orphan(&self, _ino: Ino) {
+        self.work.notify_one();
+    }
+
+    /// A version was put aside.
+    pub fn look(&self) {
         self.work.notify_one();
     }
 
@@ -118,7 +123,7 @@ impl Vfs {
             for orphan in &orphans {
                 // What replaced it may be gone in its turn, or safe already: then nothing is waited for.
                 let waits = orphan.spare_for.is_some()
-                    && self.is_settling(orphan.ino).await?
+                    && self.is_settling_orphan(orphan.ino).await?
                     && self.is_spare(orphan).await?;
                 match waits {
                     true => left = Reaped::LeftSpares,
@@ -138,19 +143,25 @@ impl Vfs {
                 _ => break,
             }
         }
+        if self.give_up_formers(&mut unneeded).await? {
+            left = Reaped::LeftSpares;
+        }
         self.remove_all(unneeded).await?;
         self.flusher().wake();
         Ok(left)
     }
 
-    async fn is_settling(&self, ino: Ino) -> Result<bool> {
+    async fn is_settling_orphan(&self, ino: Ino) -> Result<bool> {
+        let inode = self.journal().inode(ino).await?;
+        Ok(inode.is_some_and(|inode| self.is_settling(inode.ctime)))
+    }
+
+    /// Whether what happened then is to be left alone for now.
+    pub(super) fn is_settling(&self, since: Timestamp) -> bool {
         let settle = self.inner.config.settle;
-        let Some(inode) = self.journal().inode(ino).await? else {
-            return Ok(false);
-        };
-        let age_s = now().secs.saturating_sub(inode.ctime.secs);
+        let age_s = now().secs.saturating_sub(since.secs);
         // A clock that went back proves nothing.
-        Ok((0..settle.as_secs() as i64 + 1).contains(&age_s) && !settle.is_zero())
+        (0..settle.as_secs() as i64 + 1).contains(&age_s) && !settle.is_zero()
     }
 
     /// Removes extent files that the journal does not refer to any more. It must say so durably

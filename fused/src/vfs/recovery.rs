@@ -6,14 +6,15 @@
 //! After a power cut (another boot, and no clean end) unsynced bytes may be gone. Clean extents
 //! were never synced and are dropped: the object has them. A dirty file is believed if it was
 //! fsynced, or if its hole map is the one recorded at close; otherwise it is *torn*: a torn
-//! checkpoint must not replace a good one, so the file goes back to its object's version, and what
-//! is left of the new one is kept in the `torn` folder of the cache directory and reported. The last
+//! checkpoint must not replace a good one, so the file goes back to the version before, here or in the
+//! store, and what is left of the new one is kept in the `torn` folder of the cache directory and reported. The last
 //! records of what was sent to the store may be gone as well, so every object is looked at again before it
 //! is believed to be the version that the journal knows.
 
 use std::path::{Path, PathBuf};
 
 use journal::{EndWrite, Ino, Inode, Kind, Seal};
+use remote::keys;
 
 use super::evict::Evicted;
 use super::{Result, Vfs, attributes, extent_id, now};
@@ -74,7 +75,7 @@ impl Vfs {
                     None => false,
                 })
             }
-            Some(Seal::Closed { .. }) | None => Ok(true),
+            Some(Seal::Closed { .. } | Seal::Survived { .. }) | None => Ok(true),
         }
     }
 
@@ -91,9 +92,10 @@ impl Vfs {
                 let Some(inode) = dirty else { continue };
                 if !self.is_whole(&inode)? {
                     self.tear(&inode, torn, recovered).await?;
-                } else if may_have_older_pages(&inode) {
-                    doubtful.push((row.seq, row.ino));
+                    continue;
                 }
+                self.seal_survivor(&inode).await?;
+                doubtful.push((row.seq, row.ino));
             }
             match rows.last() {
                 Some(last) => after = Some(last.ino),
@@ -108,8 +110,27 @@ impl Vfs {
         Ok(())
     }
 
+    /// What is whole after a power cut is on the disk. From now on it is what a torn successor goes back to.
+    async fn seal_survivor(&self, inode: &Inode) -> Result<()> {
+        let Some(Seal::Closed { size, map_digest }) = inode.content.seal else {
+            return Ok(());
+        };
+        let end = EndWrite {
+            size: inode.size,
+            mtime: inode.mtime,
+            changed: false,
+            close: false,
+            seal: Some(Seal::Survived { size, map_digest }),
+        };
+        self.journal()
+            .end_write(inode.ino, self.inner.parts.node, end, inode.ctime)
+            .await?;
+        Ok(())
+    }
+
     /// An object, or parts of one, may have been sent of this version with pages that the power cut took from
-    /// the file. With another epoch nobody takes the one for the other.
+    /// the file: one that was written in place may be an older one by now, and neither size nor map tell. With
+    /// another epoch nobody takes the one for the other.
     async fn begin_another_version(&self, ino: Ino) -> Result<()> {
         let Some(inode) = self.journal().inode(ino).await? else {
             return Ok(());
@@ -135,6 +156,7 @@ impl Vfs {
             let id = id?;
             let inode = self.journal().inode(Ino(id.ino)).await?;
             match inode.filter(|inode| inode.kind == Kind::File && extent_id(inode) == id) {
+                None if self.is_former(id).await? => {}
                 None => {
                     recovered.stale += 1;
                     unneeded.push(id);
@@ -181,7 +203,9 @@ impl Vfs {
     /// Whether a dirty, closed file holds what it held at close.
     fn is_whole(&self, inode: &Inode) -> Result<bool> {
         let (size, map_digest) = match inode.content.seal {
-            Some(Seal::Closed { size, map_digest }) => (size, map_digest),
+            Some(Seal::Closed { size, map_digest } | Seal::Survived { size, map_digest }) => {
+                (size, map_digest)
+            }
             // Fsynced, or truncated since its last close: whatever is there counts, as on any local
             // file system; but something must be.
             Some(Seal::Synced) | None => {
@@ -203,9 +227,25 @@ impl Vfs {
             None => format!("unlinked inode {}", inode.ino),
         };
         let kept = self.extents().set_aside(extent_id(inode), torn)?;
+        if self.go_back_to_former(inode.ino).await? {
+            tracing::error!(
+                file = %shown,
+                rest = %kept.display(),
+                "the newest version was lost in a power cut (never fsynced); the one before it is back, what \
+                 is left of the new one is kept"
+            );
+            recovered.torn.push((shown, kept));
+            return Ok(());
+        }
         let reverted = self.journal().revert(inode.ino, now()).await?;
+        let origin = reverted.content.origin.as_ref();
+        // A version that is in the store under this very name is a later one than what the file once replaced.
+        let has_own = origin
+            .zip(path.as_ref())
+            .is_some_and(|(origin, path)| origin.key == keys::encode(path).0);
         let name = path.and_then(|mut path| path.pop());
         if let Some(name) = &name
+            && !has_own
             && self.restore_replaced(&reverted, name).await?
         {
             tracing::error!(
@@ -256,7 +296,7 @@ impl Vfs {
             let Some(spare) = self.spare_of(unsafe_ino).await? else {
                 return Ok(false);
             };
-            if !self.is_whole_or_clean(&spare)? {
+            if !self.is_whole_or_clean(&spare)? && !self.go_back_to_former(spare.ino).await? {
                 // That one had replaced another before it was safe.
                 unsafe_ino = spare.ino;
                 continue;
@@ -300,11 +340,6 @@ impl Vfs {
     fn is_whole_or_clean(&self, inode: &Inode) -> Result<bool> {
         Ok(!inode.is_content_dirty() || self.is_whole(inode)?)
     }
-}
-
-/// Whether pages may have been rewritten in place after the last sync: size and map don't tell.
-fn may_have_older_pages(inode: &Inode) -> bool {
-    inode.content.seal == Some(Seal::Synced) || inode.content.origin.is_some()
 }
 
 /// Where a file's earlier version goes when its name goes to another.

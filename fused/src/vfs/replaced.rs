@@ -6,13 +6,20 @@
 //! in the rename's own transaction that the old inode is the new one's *spare*. Before the reaper takes a
 //! spare, the new bytes are synced here, many files at a time, unless they are in the store by then.
 //! Recovery puts the spare back if the power failed before that and the new file is torn.
+//!
+//! A truncating open replaces as well, within one inode. If the version that it ends was fsynced and is not in
+//! the store yet, the journal keeps it as the file's *former* version, and all of this holds for that one, too.
 
 use std::collections::BTreeMap;
 
+use extents::ExtentId;
 use futures::{TryStreamExt, stream};
-use journal::{EndWrite, Epoch, Ino, Inode, Orphan, Seal};
+use journal::{EndWrite, Epoch, Former, Ino, Inode, Orphan, Seal};
 
-use super::{Result, Vfs, extent_id, now};
+use super::{Result, Vfs, extent_id, former_id, now};
+
+/// Rows of former versions read at once.
+const PAGE: usize = 256;
 
 /// Files synced at a time: the local file system commits them together.
 const SYNCS_AT_ONCE: usize = 32;
@@ -31,6 +38,63 @@ impl Vfs {
         stream::iter(successors.into_values().map(Ok))
             .try_for_each_concurrent(SYNCS_AT_ONCE, |inode| self.secure(inode))
             .await
+    }
+
+    /// Gives up the former versions whose successors are safe, and makes those safe whose settling time is
+    /// over. Whether some are left.
+    pub(super) async fn give_up_formers(&self, unneeded: &mut Vec<ExtentId>) -> Result<bool> {
+        let node = self.inner.parts.node;
+        let (mut left, mut after) = (false, None);
+        loop {
+            let formers = self.journal().formers(node, after, PAGE).await?;
+            let mut ready = Vec::with_capacity(formers.len());
+            for former in &formers {
+                match self.is_settling(former.since) && self.is_spare(&replaced_by(former)).await? {
+                    true => left = true,
+                    false => ready.push(*former),
+                }
+            }
+            let replaced: Vec<Orphan> = ready.iter().map(replaced_by).collect();
+            self.secure_successors(&replaced).await?;
+            for (former, replaced) in ready.iter().zip(&replaced) {
+                match self.is_spare(replaced).await? {
+                    true => left = true,
+                    false => {
+                        self.journal().former_done(node, former).await?;
+                        unneeded.push(former_id(former));
+                    }
+                }
+            }
+            match formers.last() {
+                Some(last) if formers.len() == PAGE => after = Some(last.ino),
+                _ => return Ok(left),
+            }
+        }
+    }
+
+    /// After a power cut: whether the former version of a lost one is all there, and is the file again.
+    pub(super) async fn go_back_to_former(&self, ino: Ino) -> Result<bool> {
+        let node = self.inner.parts.node;
+        let Some(former) = self.journal().former(node, ino).await? else {
+            return Ok(false);
+        };
+        let Some(extents) = self.extents().open_file(former_id(&former))? else {
+            return Ok(false);
+        };
+        if !extents.is_resident(former.valid) {
+            return Ok(false);
+        }
+        // What was appended to it after its fsync may be gone.
+        let size = former.size.min(extents.stat()?.size);
+        let back = self.journal().go_back(node, ino, size, now()).await?;
+        Ok(back.is_some())
+    }
+
+    /// Whether an extent file is that of a former version.
+    pub(super) async fn is_former(&self, id: ExtentId) -> Result<bool> {
+        let node = self.inner.parts.node;
+        let former = self.journal().former(node, Ino(id.ino)).await?;
+        Ok(former.is_some_and(|former| former_id(&former) == id))
     }
 
     /// The file that has the orphan's name in the end, if any has.
@@ -74,11 +138,11 @@ impl Vfs {
 
     /// What was synced is recorded as synced, unless there is a newer version by now: that one's close
     /// has its own seal, and the spare waits for the next pass.
-    async fn record_secured(&self, ino: Ino, epoch: Epoch) -> Result<()> {
+    pub(super) async fn record_secured(&self, ino: Ino, epoch: Epoch) -> Result<()> {
         let Some(inode) = self.journal().inode(ino).await? else {
             return Ok(());
         };
-        if inode.content.epoch != epoch {
+        if inode.content.epoch != epoch || is_safe(&inode) {
             return Ok(());
         }
         let end = EndWrite {
@@ -101,7 +165,15 @@ impl Vfs {
     }
 }
 
+/// A former version is to its file what a replaced file is to the one that replaced it.
+fn replaced_by(former: &Former) -> Orphan {
+    Orphan {
+        ino: former.ino,
+        spare_for: Some(former.ino),
+    }
+}
+
 /// A power cut would leave this version whole, here or in the store.
 fn is_safe(inode: &Inode) -> bool {
-    !inode.is_content_dirty() || inode.content.seal == Some(Seal::Synced)
+    !inode.is_content_dirty() || inode.content.seal.is_some_and(Seal::is_safe)
 }

@@ -202,12 +202,13 @@ pub(super) async fn take_mode(
 
 /// Clean, with a name, and nobody is writing it.
 pub(super) fn is_untouched(row: &InodeRow) -> bool {
+    row.unsynced_on.is_none() && has_stored_bytes(row) && !row.inode.is_meta_dirty()
+}
+
+/// The object's bytes are all there is of it, whatever was done to its name and attributes since.
+pub(super) fn has_stored_bytes(row: &InodeRow) -> bool {
     let inode = &row.inode;
-    row.unsynced_on.is_none()
-        && inode.nlink > 0
-        && inode.content.writer.is_none()
-        && !inode.is_content_dirty()
-        && !inode.is_meta_dirty()
+    inode.nlink > 0 && inode.content.writer.is_none() && !inode.is_content_dirty()
 }
 
 /// Whether the store has something else under the key than we know. Where one side has no ETag, only

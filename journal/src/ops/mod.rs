@@ -6,6 +6,7 @@ mod create;
 mod detach;
 mod flush;
 mod forget;
+mod former;
 mod garbage;
 mod import;
 mod listing;

@@ -126,6 +126,10 @@ async fn restore(
     txn.clear(&keys::orphan(node, orphan));
     row.orphan_on = None;
     row.inode.nlink = 1;
+    if let Some(origin) = &mut row.inode.content.origin {
+        // What replaced it here may be what is in the store by now.
+        origin.checked = Timestamp::default();
+    }
     let place = Place {
         parent,
         name: &name,

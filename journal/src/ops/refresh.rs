@@ -1,6 +1,6 @@
 //! A second look at one clean file: is its object still the same, another, or gone?
 
-use super::import::{is_other_object, is_untouched, replace_object, take_mode};
+use super::import::{has_stored_bytes, is_other_object, is_untouched, replace_object, take_mode};
 use super::unlink::make_orphan;
 use crate::attempts::transact;
 use crate::records::corrupt;
@@ -15,8 +15,9 @@ impl Journal {
     /// Takes over what the store has for a clean file. `now` is when the store was asked. A file that
     /// is dirty, being written, or checked later than that stays as it is.
     ///
-    /// Another object: a new generation. Gone: the names are removed, and the inode is an orphan that
-    /// leaves no garbage.
+    /// Another object: a new generation. Where a new name or new attributes are still on their way to the
+    /// store only the bytes are taken over: the old ones are nowhere. Gone: the names are removed, and the
+    /// inode is an orphan that leaves no garbage.
     pub async fn refresh(&self, ino: Ino, seen: &Seen, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => refresh(txn, ino, seen, now))
     }
@@ -24,7 +25,11 @@ impl Journal {
 
 async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Result<Inode, Error> {
     let mut row = txn.need(ino).await?;
-    if row.inode.kind != Kind::File || !is_untouched(&row) {
+    if row.inode.kind != Kind::File || !has_stored_bytes(&row) {
+        return Ok(row.inode);
+    }
+    let untouched = is_untouched(&row);
+    if !untouched && *seen == Seen::Gone {
         return Ok(row.inode);
     }
     match &mut row.inode.content.origin {
@@ -45,10 +50,12 @@ async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Re
                 replace_object(&mut row, etag.clone(), *size, *mtime, now);
             }
             let inode = &mut row.inode;
-            take_mode(txn, inode, *mode).await?;
-            inode.uid = uid.unwrap_or(inode.uid);
-            inode.gid = gid.unwrap_or(inode.gid);
-            if !inode.content.learned {
+            if untouched {
+                take_mode(txn, inode, *mode).await?;
+                inode.uid = uid.unwrap_or(inode.uid);
+                inode.gid = gid.unwrap_or(inode.gid);
+            }
+            if untouched && !inode.content.learned {
                 // A listing only knows when the object was put.
                 inode.mtime = *mtime;
                 inode.content.learned = true;

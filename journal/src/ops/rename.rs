@@ -154,7 +154,7 @@ fn needs_spare(inode: &Inode) -> bool {
     inode.kind == Kind::File
         && has_bytes
         && inode.is_content_dirty()
-        && content.seal != Some(Seal::Synced)
+        && !content.seal.is_some_and(Seal::is_safe)
 }
 
 /// The entries of a directory changed.

@@ -56,7 +56,8 @@ impl Journal {
     }
 
     /// The newest version of a file was lost: it goes back to the version that its object holds, or
-    /// to an empty file if there is none. Either way in a new generation, and with no writer.
+    /// to an empty file if there is none. Either way in a new generation, and with no writer. The object
+    /// counts as never looked at: a newer version may be there whose record was lost as well.
     pub async fn revert(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
@@ -72,6 +73,7 @@ impl Journal {
                     // The epoch never goes back: the object holds what is now the newest version.
                     inode.content.epoch = inode.content.epoch.next();
                     origin.epoch = inode.content.epoch;
+                    origin.checked = Timestamp::default();
                 }
                 None => {
                     inode.size = 0;

@@ -3,6 +3,7 @@
 //! Between the two the journal doesn't see what is written; the extent file knows. The index of
 //! writers tells recovery which files were open when the daemon died.
 
+use super::former;
 use crate::attempts::transact;
 use crate::records::InodeRow;
 use crate::txn::{Order, Txn};
@@ -10,7 +11,8 @@ use crate::types::{EndWrite, Ino, Inode, Kind, NodeId, Seal, Timestamp};
 use crate::{Error, Journal, keys};
 
 impl Journal {
-    /// A file is opened for writing. `truncate` begins a new, empty generation of its bytes.
+    /// A file is opened for writing. `truncate` begins a new, empty generation of its bytes; of the old one see
+    /// [`Journal::former`].
     pub async fn begin_write(
         &self,
         ino: Ino,
@@ -70,6 +72,9 @@ async fn begin_write(
         Some(_) if !truncate => return Ok(row.inode),
         _ => {}
     }
+    if truncate {
+        former::keep(txn, &row, node, now).await?;
+    }
     txn.set_writer(&mut row, Some(node))?;
     if truncate {
         let inode = &mut row.inode;
@@ -109,7 +114,7 @@ async fn end_write(
         }
         txn.mark_unsynced(&mut row, Order::Last, now).await?;
     }
-    if end.seal == Some(Seal::Synced) && row.inode.content.seal != end.seal {
+    if end.seal.is_some_and(Seal::is_safe) && row.inode.content.seal != end.seal {
         row.inode.content.seal = end.seal;
         txn.put_inode(&row)?;
     }

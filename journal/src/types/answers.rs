@@ -44,6 +44,22 @@ pub struct Orphan {
     pub spare_for: Option<Ino>,
 }
 
+/// A synced version of a file that a truncating open ended before the store had it. Its extent file stays
+/// until the version after it would survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// The file.
+    pub ino: Ino,
+    /// Which extent file holds it.
+    pub generation: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Bytes in `[0, valid)` that are not in the extent file were the object's.
+    pub valid: u64,
+    /// When it was ended.
+    pub since: Timestamp,
+}
+
 /// An inode whose state the store doesn't have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsynced {

@@ -147,4 +147,22 @@ pub enum Seal {
     /// It was fsynced since it was created or truncated: whatever is there counts, as on any local
     /// file system. Stays until the next truncating open.
     Synced,
+    /// Closed, and known to be on the disk: it was found whole after a power cut.
+    Survived {
+        /// Length in bytes.
+        size: u64,
+        /// Digest of its map of holes.
+        map_digest: u64,
+    },
+}
+
+impl Seal {
+    /// A power cut would leave this version whole.
+    #[must_use]
+    pub fn is_safe(self) -> bool {
+        match self {
+            Self::Closed { .. } => false,
+            Self::Synced | Self::Survived { .. } => true,
+        }
+    }
 }

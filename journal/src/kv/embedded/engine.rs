@@ -12,7 +12,7 @@
 use super::ahead::Ahead;
 use super::reserve::Room;
 use super::wal::Wal;
-use super::{EmbeddedOptions, Inner, KvError, MIB};
+use super::{EmbeddedOptions, Inner, KvError, MIB, torn};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use std::path::Path;
@@ -36,6 +36,14 @@ pub(super) type Using = ArcRwLockReadGuard<RawRwLock, Option<Engine>>;
 
 impl Engine {
     pub(super) fn open(dir: &Path, options: &EmbeddedOptions) -> fjall::Result<Engine> {
+        let torn = torn::cut_off(dir)?;
+        if torn > 0 {
+            tracing::warn!(
+                dir = %dir.display(), bytes = torn,
+                "the end of the journal's log was written in part only when the last run ended; it was never \
+                 synced, and is kept beside the log"
+            );
+        }
         let db = Database::builder(dir)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.log_bytes_max.max(64 * MIB))

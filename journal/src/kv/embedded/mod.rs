@@ -49,6 +49,7 @@ mod committer;
 mod engine;
 mod overlay;
 mod reserve;
+mod torn;
 mod transaction;
 mod wal;
 mod window;
@@ -121,6 +122,9 @@ struct Inner {
     /// Held by the one transaction that may be applied.
     writer: Arc<Mutex<()>>,
     window: Mutex<Window>,
+    /// Number of commits begun. Others see what a commit wrote before it has returned and counts as
+    /// `committed`; if they sync then, they mean that one, too.
+    begun: AtomicU64,
     /// Number of commits; `durable` of them survive a power cut.
     committed: AtomicU64,
     durable: AtomicU64,
@@ -163,6 +167,7 @@ impl EmbeddedStore {
             writer: Arc::default(),
             window: Mutex::default(),
             // What was replayed may not be durable yet: the first sync must really sync.
+            begun: AtomicU64::new(1),
             committed: AtomicU64::new(1),
             durable: AtomicU64::new(0),
             poison: OnceLock::new(),
@@ -233,8 +238,8 @@ impl KvStore for EmbeddedStore {
 
     async fn sync(&self) -> Result<(), KvError> {
         self.inner.check_poison()?;
-        let committed = self.inner.committed.load(Ordering::Acquire);
-        if self.inner.durable.load(Ordering::Acquire) >= committed {
+        let begun = self.inner.begun.load(Ordering::Acquire);
+        if self.inner.durable.load(Ordering::Acquire) >= begun {
             return Ok(());
         }
         self.committer.sync().await
@@ -366,6 +371,17 @@ mod tests {
             store.inner.durable.load(Ordering::Acquire)
                 < store.inner.committed.load(Ordering::Acquire)
         );
+    }
+
+    /// What a commit wrote can be read a moment before the commit returns.
+    #[tokio::test]
+    async fn a_sync_covers_a_commit_that_has_not_returned_yet() {
+        let (_dir, store) = open();
+        set(&store, b"a").await.unwrap();
+        store.sync().await.unwrap();
+        store.inner.begun.fetch_add(1, Ordering::AcqRel);
+        let at_once = futures::FutureExt::now_or_never(store.sync());
+        assert!(at_once.is_none(), "it did not sync");
     }
 
     #[tokio::test]

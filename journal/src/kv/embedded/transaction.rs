@@ -124,9 +124,14 @@ impl EmbeddedTransaction {
             }
         }
         inner.admit(bytes_max)?;
+        // Before others can see it; see `Inner::begun`.
+        inner.begun.fetch_add(1, Ordering::AcqRel);
         batch.commit().map_err(|error| match error {
             // Said before anything is written.
-            fjall::Error::Poisoned => inner.has_given_up(),
+            fjall::Error::Poisoned => {
+                inner.begun.fetch_sub(1, Ordering::AcqRel);
+                inner.has_given_up()
+            }
             error => inner.poison(format!("writing the log: {error}")),
         })?;
         inner.committed.fetch_add(1, Ordering::AcqRel);
