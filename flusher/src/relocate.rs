@@ -10,7 +10,7 @@ use remote::{ETag, ObjectKey, PosixAttrs};
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::expect::{Writing, durable, is_foreign, verify};
+use crate::expect::{Writing, announce, durable, is_foreign, verify};
 use crate::identity::{attributes, own_mark};
 use crate::snapshot::Snapshot;
 
@@ -43,6 +43,7 @@ pub(crate) async fn copy(
     if is_foreign(core, &writing).await? {
         return Ok(Moved::Conflict);
     }
+    announce(core, &writing).await?;
     durable(core).await?;
     let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);

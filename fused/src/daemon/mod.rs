@@ -124,6 +124,7 @@ fn assemble(options: &MountOptions, open: &OpenRooms, invalidate: InvalidateQueu
     config.memory_bytes_max = options.upload_memory;
     config.uploads_max = options.uploads_max;
     config.settle = options.settle;
+    config.stray_age = options.stale_uploads;
     let flusher = Flusher::idle(config);
     let rooms = &open.rooms;
     let config = vfs::Config {

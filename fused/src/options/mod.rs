@@ -76,6 +76,8 @@ pub struct MountOptions {
     pub dirty_wait: Duration,
     /// How long a closed file rests before it is uploaded, in case it is renamed or written again.
     pub settle: Duration,
+    /// How old a multipart upload is that was begun here and lost, before it is aborted.
+    pub stale_uploads: Duration,
     /// The least important messages that are logged (`RUST_LOG` overrides it).
     pub log_level: LogLevel,
     /// Log file of a background mount; `None` = `fused.log.<date>` in `cache_dir`, kept for a week.

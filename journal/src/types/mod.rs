@@ -14,8 +14,8 @@ mod time;
 
 pub use acl::{Acl, AclKind};
 pub use answers::{
-    DirEntry, FlushOutcome, Garbage, Orphan, Removed, Renamed, Resync, Unsynced, Upload, Usage,
-    Wanted,
+    AskedUploads, DirEntry, FlushOutcome, Garbage, Orphan, Removed, Renamed, Resync, Unsynced,
+    Upload, Usage, Wanted,
 };
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};
