@@ -5,7 +5,7 @@
 //! the new one. The version copied is the *origin's*, which may be older than what is cached here (a file
 //! that is still written to, but whose key another file needs).
 
-use journal::{FlushOutcome, Flushed, Inode, Origin, Seen, Timestamp};
+use journal::{FlushOutcome, Flushed, Inode, Origin, Replacement, Timestamp};
 use remote::{ETag, ObjectKey, PosixAttrs};
 
 use crate::core::Core;
@@ -50,7 +50,7 @@ pub(crate) async fn copy(
     let request = core.remote().copy(&from, to, &attrs, etag.as_ref());
     let stored = match core.changing(request).await {
         Ok(stored) => stored,
-        Err(error) => return source_changed(core, inode, origin, error).await,
+        Err(error) => return source_changed(core, inode, origin, true, error).await,
     };
     let etag = verify(core, &writing, stored).await?.etag;
     let (key, meta_epoch) = (to.0.clone(), inode.meta_epoch);
@@ -68,7 +68,7 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
     let stored = match core.changing(request).await {
         Ok(stored) => stored,
-        Err(error) => return source_changed(core, inode, origin, error).await,
+        Err(error) => return source_changed(core, inode, origin, false, error).await,
     };
     let writing = Writing {
         inode,
@@ -110,6 +110,7 @@ async fn source_changed(
     core: &Core,
     inode: &Inode,
     origin: &Origin,
+    moved: bool,
     error: remote::Error,
 ) -> Result<Moved, Error> {
     let from = ObjectKey::from(origin.key.as_str());
@@ -147,18 +148,16 @@ async fn source_changed(
     if inode.is_content_dirty() || inode.content.writer.is_some() {
         return Err(Error::BaseLost { key: from.0 });
     }
-    // A clean file that isn't cached: the store's newer version is the file now, as at any revalidation.
+    // A clean file that isn't cached: the store's newer version is the file now, as at any revalidation. It
+    // is theirs: where they put it, it stays.
     tracing::info!(key = %from, "the object was changed in the store; taking its new version");
-    let seen = Seen::Object {
+    let new = Replacement {
         etag: meta.etag.map(|etag| etag.0),
         size: meta.size,
         mtime: meta.modified.into(),
-        mode: meta.posix.mode,
-        uid: meta.posix.uid,
-        gid: meta.posix.gid,
     };
     core.journal()
-        .refresh(inode.ino, &seen, Timestamp::now())
+        .superseded(inode.ino, &new, moved, Timestamp::now())
         .await?;
     Ok(Moved::Refreshed)
 }

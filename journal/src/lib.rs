@@ -37,8 +37,8 @@ pub use kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore};
 pub use types::{
     Acl, AclKind, AskedUploads, Content, DirEntry, EndWrite, Epoch, FlushOutcome, Flushed, Found,
     Garbage, Identity, Ino, Inode, Kind, Listing, NewInode, NodeId, Origin, Orphan, Removed,
-    RenameMode, Renamed, Resync, Seal, Seen, SetAttr, Timestamp, Unsynced, Upload, Usage, Wanted,
-    XattrMode,
+    RenameMode, Renamed, Replacement, Resync, Seal, Seen, SetAttr, Timestamp, Unsynced, Upload,
+    Usage, Wanted, XattrMode,
 };
 
 /// The result of a typed transaction.

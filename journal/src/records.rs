@@ -162,10 +162,11 @@ impl GarbageRow {
     pub(crate) fn into_garbage(self, key: String) -> Garbage {
         let attempted = self.etag.as_deref() == Some(Self::ATTEMPT);
         Garbage {
-            key,
             etag: self.etag.filter(|_| !attempted),
             attempted,
-            directory: self.directory,
+            // Earlier versions forgot it where the directory was gone.
+            directory: self.directory || key.ends_with('/'),
+            key,
         }
     }
 }

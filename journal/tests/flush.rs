@@ -365,6 +365,18 @@ async fn an_upload_is_remembered_part_by_part_and_outlives_its_inode() {
 }
 
 #[tokio::test]
+async fn a_marker_that_arrives_after_its_directory_is_gone_is_a_directorys_garbage() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    journal.rmdir(ROOT, b"d", at(20)).await.unwrap();
+    journal.reap(d.ino).await.unwrap();
+    let late = journal.flushed(d.ino, object("d/", "1", &d), at(30)).await;
+    assert_eq!(late.unwrap(), FlushOutcome::Clean);
+    let row = journal.garbage_row("d/").await.unwrap().unwrap();
+    assert!(row.directory);
+}
+
+#[tokio::test]
 async fn an_upload_that_was_asked_for_is_remembered_until_its_name_is_known_or_it_is_gone() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;

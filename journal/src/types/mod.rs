@@ -20,6 +20,7 @@ pub use answers::{
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};
 pub use requests::{
-    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Seen, SetAttr, XattrMode,
+    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Replacement, Seen, SetAttr,
+    XattrMode,
 };
 pub use time::Timestamp;

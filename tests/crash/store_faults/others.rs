@@ -50,7 +50,7 @@ fn both_are_kept(stand: &Stand, mount: &Mount, key: &str, theirs: &[u8], ours: &
         kept[0]
     );
     assert!(fs::read(mount.join(kept[0])).expect("our version") == ours);
-    assert_eq!(mount.status()["conflicts"], 1);
+    assert_eq!(mount.status()["conflicts"]["total"], 1);
 }
 
 #[test]
@@ -146,6 +146,34 @@ fn a_version_put_over_ours_stays_when_ours_is_removed_or_renamed() {
     assert_eq!(stand.bucket().text(kept).as_deref(), Some("other"));
 }
 
+/// The bytes that were replaced were only there: what is left is theirs, under both names.
+#[test]
+fn a_version_put_over_ours_stays_when_ours_is_renamed_and_not_cached() {
+    harness::require_mounts!();
+    let stand = Stand::new();
+    let mount = unseeing(&stand).start();
+    for name in ["renamed", "changed"] {
+        fs::write(mount.join(name), "ours").expect("a file");
+    }
+    mount.sync();
+    fused([std::ffi::OsStr::new("free"), mount.path().as_os_str()]).success();
+    for name in ["renamed", "changed"] {
+        stand.bucket().put(name, "theirs");
+    }
+    fs::rename(mount.join("renamed"), mount.join("new")).expect("ours");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(mount.join("changed"), mode).expect("ours");
+    mount.sync();
+    for name in ["renamed", "changed", "new"] {
+        assert_eq!(
+            stand.bucket().text(name).as_deref(),
+            Some("theirs"),
+            "{name}"
+        );
+    }
+    assert_eq!(fs::read(mount.join("new")).expect("a file"), b"theirs");
+}
+
 #[test]
 fn an_object_that_somebody_deleted_is_written_again_with_the_next_version() {
     harness::require_mounts!();
@@ -157,7 +185,7 @@ fn an_object_that_somebody_deleted_is_written_again_with_the_next_version() {
     fs::write(mount.join("f"), "ours, new").expect("a file");
     mount.sync();
     assert_eq!(stand.bucket().text("f").as_deref(), Some("ours, new"));
-    assert_eq!(mount.status()["conflicts"], 0);
+    assert_eq!(mount.status()["conflicts"]["total"], 0);
 }
 
 #[test]
@@ -273,15 +301,12 @@ impl Both {
                     }
                 }
             }
-            8 => {
+            _ => {
                 let removed = found(fs::remove_file(&path));
                 self.history.push(format!("we remove {name}: {removed}"));
                 if let (true, Some(number)) = (removed, self.ours.remove(name)) {
                     self.wanted.remove(&number);
                 }
-            }
-            _ => {
-                fused([std::ffi::OsStr::new("free"), path.as_os_str()]);
             }
         }
     }
@@ -367,7 +392,7 @@ impl Both {
             "{} versions, {} of them wanted and found, {conflicts} conflicts; status {}",
             self.lengths.len(),
             self.wanted.len(),
-            mount.status()["conflicts"]
+            mount.status()["conflicts"]["total"]
         );
         harness::wait_until("no upload is left behind", CLEAN_UP_LIMIT, || {
             bucket.unfinished_uploads().is_empty()

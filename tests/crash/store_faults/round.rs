@@ -126,7 +126,10 @@ impl Plan {
         tree.check();
         check_bucket(stand.bucket(), &tree);
         let status = mount.status();
-        assert_eq!(status["conflicts"], 0, "nobody else was there: {status}");
+        assert_eq!(
+            status["conflicts"]["total"], 0,
+            "nobody else was there: {status}"
+        );
     }
 }
 

@@ -323,6 +323,9 @@ impl Tree {
                 let path = entry.expect("an entry").path();
                 let name = path.strip_prefix(&self.root).expect("below");
                 let name = name.to_str().expect("a plain name").to_owned();
+                if name == "cold" {
+                    continue;
+                }
                 if path.is_dir() {
                     found.insert(format!("{name}/"));
                     pending.push(path);
