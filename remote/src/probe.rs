@@ -80,7 +80,12 @@ pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities,
     let left = PROBE_TIME_MAX
         .saturating_sub(started.elapsed())
         .max(Duration::from_secs(1));
-    if tokio::time::timeout(left, trial.clean_up()).await.is_err() {
+    let cleaning = async {
+        while !trial.clean_up().await {
+            tokio::time::sleep(TRIAL_PAUSE).await;
+        }
+    };
+    if tokio::time::timeout(left, cleaning).await.is_err() {
         tracing::warn!(
             objects = trial.stem,
             "the probe's objects could not be deleted in time and stay in the store"
@@ -251,13 +256,11 @@ impl Trial<'_> {
         Ok((true, refuses(wrong).unwrap_or(false)))
     }
 
-    async fn clean_up(&self) {
-        let deletions = OBJECTS.iter().map(|name| async move {
-            let key = self.key(name);
-            if let Err(error) = self.remote.delete(&key).await {
-                tracing::debug!(%key, %error, "an object of the probe could not be deleted");
-            }
-        });
+    /// False: something may be left.
+    async fn clean_up(&self) -> bool {
+        let deletions = OBJECTS
+            .iter()
+            .map(|name| async move { self.remote.delete(&self.key(name)).await });
         // Nobody else uses this key. Known are only the uploads whose names were heard.
         let parts = self.key("parts");
         let uploads = async {
@@ -266,9 +269,13 @@ impl Trial<'_> {
             }
             Ok::<(), Error>(())
         };
-        let (_, aborted) = tokio::join!(futures::future::join_all(deletions), uploads);
-        if let Err(error) = aborted {
-            tracing::debug!(key = %parts, %error, "an upload of the probe could not be aborted");
+        let deletions = futures::future::try_join_all(deletions);
+        match tokio::try_join!(deletions, uploads) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(objects = self.stem, %error, "what the probe made could not be removed");
+                !error.is_retryable()
+            }
         }
     }
 }

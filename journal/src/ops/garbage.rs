@@ -63,7 +63,15 @@ impl Journal {
     /// The store doesn't have this key any more.
     pub async fn garbage_done(&self, key: &str) -> Result<(), Error> {
         // Remembered before the row goes, so that no listing slips through between the two.
-        self.shared.recent.lock().note(key, Timestamp::now());
+        {
+            let (now, mut recent) = (Timestamp::now(), self.shared.recent.lock());
+            recent.note(key, now);
+            // A listing may have shown no more of a directory than this key.
+            let directory = key.trim_end_matches('/');
+            for (end, _) in directory.match_indices('/') {
+                recent.note(&key[..=end], now);
+            }
+        }
         let row = keys::garbage(key);
         transact!(self, txn => async {
             if txn.kv.get(&row, false).await?.is_some() {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use harness::{Bucket, Fault, Mount, MountOptions, fused};
 
 use super::faults::{Kind, Weather};
-use super::round::{CLEAN_UP_LIMIT, Stand, object};
+use super::round::{Stand, no_upload_is_left, object};
 use crate::content::{self, Dice};
 
 /// Names that both write.
@@ -295,7 +295,10 @@ impl Both {
                 let renamed = found(fs::rename(&path, self.root.join(to)));
                 self.history
                     .push(format!("we rename {name} to {to}: {renamed}"));
-                if let (true, Some(number)) = (renamed && name != to, self.ours.remove(name)) {
+                if name == to {
+                    return;
+                }
+                if let (true, Some(number)) = (renamed, self.ours.remove(name)) {
                     if let Some(old) = self.ours.insert(to, number) {
                         self.wanted.remove(&old);
                     }
@@ -394,9 +397,7 @@ impl Both {
             self.wanted.len(),
             mount.status()["conflicts"]["total"]
         );
-        harness::wait_until("no upload is left behind", CLEAN_UP_LIMIT, || {
-            bucket.unfinished_uploads().is_empty()
-        });
+        no_upload_is_left(bucket);
     }
 }
 
