@@ -203,7 +203,10 @@ async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict
         .await
     {
         Ok(()) | Err(remote::Error::NotFound { .. }) => Ok(Some(Verdict::Done)),
-        Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => Ok(None),
+        // Replaced since that look, or one of the two was wrong: the next one tells.
+        Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
+            Ok(Some(Verdict::Waits))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -269,3 +269,57 @@ fn half_a_listing_is_no_listing_and_half_a_body_is_asked_for_again() {
         assert!(matches!(read, Err(remote::Error::ShortBody { .. })));
     });
 }
+
+#[test]
+fn an_object_left_to_a_file_that_is_gone_before_it_was_put_there_goes_too() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"first").await;
+        let second = rig.write(Ino::ROOT, "g", b"second").await;
+        rig.settled(&flusher).await;
+        // The replaced file is not reaped yet: somebody has it open.
+        let (root, now) = (Ino::ROOT, journal::Timestamp::now());
+        let renamed = rig
+            .journal
+            .rename(root, b"g", root, b"f", journal::RenameMode::Replace, now)
+            .await
+            .unwrap();
+        let first = renamed.replaced.unwrap().inode.ino;
+        // Nothing is known of the key any more, and the copy does not get there.
+        inject(proxy, Fault::Refuse(503, "SlowDown"), usize::MAX, |_| true);
+        flusher.flush_all();
+        until("it leaves its object", async || {
+            let first = rig.journal.inode(first).await.unwrap();
+            first.is_some_and(|inode| inode.content.origin.is_none())
+        })
+        .await;
+        rig.unlink("f").await;
+        rig.journal.reap(first).await.unwrap();
+        assert!(rig.journal.inode(second).await.unwrap().is_none());
+        proxy.mend();
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
+fn an_object_of_ours_goes_although_looks_at_it_name_wrong_versions() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"ours").await;
+        rig.settled(&flusher).await;
+        inject(rig.proxy.as_ref().unwrap(), Fault::WrongEtag, 5, |line| {
+            line.starts_with("HEAD")
+        });
+        rig.unlink("f").await;
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}

@@ -123,8 +123,8 @@ impl Plan {
             began.elapsed() - worked,
             stand.proxy.injected(),
         );
-        tree.check();
         check_bucket(stand.bucket(), &tree);
+        tree.check();
         let status = mount.status();
         assert_eq!(
             status["conflicts"]["total"], 0,

@@ -334,7 +334,13 @@ impl Tree {
                 }
             }
         }
-        assert_eq!(found, self.keys(), "the names on the mount, and the tree");
+        let wanted = self.keys();
+        let differing: Vec<_> = found.symmetric_difference(&wanted).collect();
+        let histories: Vec<_> = differing.iter().map(|path| self.history_of(path)).collect();
+        assert!(
+            differing.is_empty(),
+            "only on the mount or only in the tree: {differing:?}, of which: {histories:#?}"
+        );
         for (path, content) in &self.files {
             let bytes = fs::read(self.root.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
             content.check(&bytes, path);
