@@ -298,10 +298,10 @@ impl Both {
                 if name == to {
                     return;
                 }
-                if let (true, Some(number)) = (renamed, self.ours.remove(name)) {
-                    if let Some(old) = self.ours.insert(to, number) {
-                        self.wanted.remove(&old);
-                    }
+                let moved = self.ours.remove(name).filter(|_| renamed);
+                let replaced = moved.and_then(|number| self.ours.insert(to, number));
+                if let Some(old) = replaced {
+                    self.wanted.remove(&old);
                 }
             }
             _ => {
