@@ -121,6 +121,8 @@ pub struct FlusherConfig {
     pub backoff: BackoffLimits,
     /// How often the journal is scanned although nobody called `wake`.
     pub rescan: Duration,
+    /// How old a multipart upload must be whose name was never heard before it is aborted.
+    pub stray_age: Duration,
     /// Rows kept in memory at once; the rest waits in the journal.
     pub work_items_max: usize,
     /// Who hears of results.
@@ -145,6 +147,7 @@ impl FlusherConfig {
             on_conflict: OnConflict::KeepBoth,
             backoff: BackoffLimits::default(),
             rescan: Duration::from_secs(10),
+            stray_age: Duration::from_secs(24 * 60 * 60),
             work_items_max: 8192,
             events: Arc::new(Silence),
         }

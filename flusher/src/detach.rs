@@ -16,9 +16,11 @@ const FETCH_BYTES: u64 = 8 << 20;
 
 /// Fetches what is missing, and forgets the origin.
 pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
-    if wanted.inode.content.origin.is_some() {
+    if let Some(origin) = &wanted.inode.content.origin {
         localize(core, wanted).await?;
         let ino = wanted.inode.ino;
+        // Whom the key is left to may be gone before it has put anything there.
+        core.journal().attempted(&origin.key, false).await?;
         core.journal().detach(ino, Timestamp::now()).await?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use remote::{ListPage, ObjectKey};
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::expect::{Writing, announce};
 use crate::identity::attributes;
 
 /// Entries listed at a time; the rest follows when these are moved.
@@ -36,6 +37,13 @@ pub(crate) async fn make(
     let epoch = inode.content.epoch;
     let attrs = attributes(inode, core.config.node, epoch, key);
     if core.abilities().markers {
+        let writing = Writing {
+            inode,
+            epoch,
+            size: 0,
+            key,
+        };
+        announce(core, &writing).await?;
         core.changing(core.remote().make_dir(key, &attrs)).await?;
     }
     let now = Timestamp::now();

@@ -17,10 +17,10 @@
 //! the same epoch after the cut and be taken for it. Uploads under way at the same time share one sync.
 //!
 //! After every write the object is looked at: its size must be what was sent, and its etag the one that the
-//! store answered, or the write does not count.
+//! store answered (or its mark ours, if the answer came without), or the write does not count.
 
-use journal::{Epoch, Ino, Inode};
-use remote::{Condition, ETag, ObjectKey, ObjectMeta, Put};
+use journal::{Epoch, Ino, Inode, Kind};
+use remote::{Condition, ETag, FileVersion, ObjectKey, ObjectMeta, Put};
 
 use crate::config::OnConflict;
 use crate::core::Core;
@@ -73,7 +73,9 @@ pub(crate) async fn expected(core: &Core, key: &ObjectKey) -> Result<Condition, 
                 .map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
         }
     }
-    if let Some(garbage) = core.journal().garbage_row(key.as_str()).await? {
+    if let Some(garbage) = core.journal().garbage_row(key.as_str()).await?
+        && !garbage.attempted
+    {
         return Ok(garbage
             .etag
             .map_or(Condition::None, |etag| Condition::Match(ETag(etag))));
@@ -90,6 +92,7 @@ pub(crate) async fn guarded<Answer>(
 where
     Answer: Future<Output = Result<Put, remote::Error>>,
 {
+    announce(core, writing).await?;
     let mut condition = expected(core, writing.key).await?;
     let mut replaces_theirs = false;
     durable(core).await?;
@@ -145,6 +148,18 @@ fn replaced_theirs(core: &Core, writing: &Writing<'_>) {
     core.stats.conflict(writing.inode.ino, conflict);
 }
 
+/// Remembers that something is about to be put to a key that is not the inode's yet. If nobody hears whether it
+/// arrived, the sweep finds out (see [`crate::garbage`]).
+pub(crate) async fn announce(core: &Core, writing: &Writing<'_>) -> Result<(), Error> {
+    let origin = writing.inode.content.origin.as_ref();
+    if origin.is_none_or(|origin| origin.key != writing.key.as_str()) {
+        let directory = writing.inode.kind == Kind::Directory;
+        let key = writing.key.as_str();
+        core.journal().attempted(key, directory).await?;
+    }
+    Ok(())
+}
+
 /// Makes the journal durable before an object comes or goes: after a power cut it must neither refer to what
 /// another has taken the place of, or was deleted, on the strength of transactions that are lost, nor use an
 /// epoch again.
@@ -190,17 +205,28 @@ pub(crate) async fn verify(
     match core.remote().head(writing.key).await? {
         None => Err(wrong(size(writing.size), "nothing".to_owned())),
         Some(meta) if meta.size != writing.size => Err(wrong(size(writing.size), size(meta.size))),
-        Some(meta) => match (stored.etag, meta.etag) {
-            (Some(sent), Some(found)) if !is_same_version(&sent, &found) => {
-                Err(wrong(format!("version {sent}"), format!("version {found}")))
+        Some(meta) => {
+            let mark = own_mark(&meta.posix, core.config.node);
+            match (stored.etag, meta.etag) {
+                (Some(sent), Some(found)) if !is_same_version(&sent, &found) => {
+                    Err(wrong(format!("version {sent}"), format!("version {found}")))
+                }
+                (None, Some(found)) if core.abilities().attributes && !is_of(mark, writing) => {
+                    Err(wrong("our version".to_owned(), format!("version {found}")))
+                }
+                (sent, found) => Ok(Stored {
+                    // As a look at the object spells it: that is what it is compared with from now on.
+                    etag: found.or(sent),
+                    meta_epoch: mark.map(|mark| mark.meta_epoch),
+                }),
             }
-            (sent, found) => Ok(Stored {
-                // As a look at the object spells it: that is what it is compared with from now on.
-                etag: found.or(sent),
-                meta_epoch: own_mark(&meta.posix, core.config.node).map(|mark| mark.meta_epoch),
-            }),
-        },
+        }
     }
+}
+
+/// Whether the mark is of the version that is written.
+fn is_of(mark: Option<FileVersion>, writing: &Writing<'_>) -> bool {
+    mark.is_some_and(|mark| mark.ino == writing.inode.ino.0 && mark.epoch == writing.epoch.0)
 }
 
 /// Some stores quote etags in headers and not in the XML that answers a copy, or call them weak.
@@ -222,7 +248,7 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
     };
     if mark.ino == writing.inode.ino.0 {
         // Older attributes are no reason to send the bytes again.
-        let same = mark.epoch == writing.epoch.0 && meta.size == writing.size;
+        let same = is_of(Some(mark), writing) && meta.size == writing.size;
         let meta_epoch = Some(mark.meta_epoch);
         return Ok(match (same, meta.etag) {
             (true, etag) => There::ThisVersion(Stored { etag, meta_epoch }),

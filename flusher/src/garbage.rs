@@ -6,6 +6,11 @@
 //! its upload replaces the object, and readers of the bucket never see it missing. A directory's key waits
 //! for what is ours below it. Only the version that we knew is deleted; if somebody else replaced it since,
 //! it is theirs.
+//!
+//! Before something is put to a key that is not its inode's yet, the key counts as garbage too: whether the
+//! put arrives may never be heard, and by the next try the file may be gone or elsewhere. While the file wants
+//! to be there the row waits; `flushed` takes it away; otherwise what is there is looked at, and deleted if
+//! its mark says that it is ours and the journal says that nobody needs it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -50,6 +55,10 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
             return Ok(swept);
         };
         after = Some(last.key.clone());
+        let page = without_uploads(core, page, &mut swept).await?;
+        if page.is_empty() {
+            continue;
+        }
         // What made these garbage must survive a power cut, or there would be files without their objects.
         durable(core).await?;
         // Level by level, the deepest first: a directory goes after what was in it.
@@ -67,6 +76,23 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
             return Ok(swept);
         }
     }
+}
+
+/// Leaves out the keys to which something is about to be put: their locks are held for as long as that takes.
+async fn without_uploads(
+    core: &Core,
+    page: Vec<Garbage>,
+    swept: &mut Swept,
+) -> Result<Vec<Garbage>, Error> {
+    let mut rest = Vec::with_capacity(page.len());
+    for row in page {
+        if row.attempted && is_wanted(core, &row).await? {
+            swept.waiting += 1;
+        } else {
+            rest.push(row);
+        }
+    }
+    Ok(rest)
 }
 
 /// How many directories are above what a key stands for.
@@ -117,15 +143,21 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     let key = ObjectKey::from(row.key.as_str());
     if row.directory {
         core.changing(core.remote().remove_dir(&key)).await?;
+    } else if row.attempted {
+        if let Some(verdict) = delete_forgotten(core, &key).await? {
+            return finish(core, row, verdict).await;
+        }
+        tracing::debug!(%key, "nothing of ours is there");
     } else if let Some(etag) = row.etag.clone().map(ETag) {
         match core
             .changing(core.remote().delete_matching(&key, &etag))
             .await
         {
             Ok(()) | Err(remote::Error::NotFound { .. }) => {}
-            Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. })
-                if delete_forgotten(core, &key).await? => {}
             Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
+                if let Some(verdict) = delete_forgotten(core, &key).await? {
+                    return finish(core, row, verdict).await;
+                }
                 tracing::info!(%key, "not deleted: somebody else has replaced it in the store");
             }
             Err(error) => return Err(error.into()),
@@ -133,31 +165,48 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     } else {
         core.changing(core.remote().delete(&key)).await?;
     }
-    journal.garbage_done(&row.key).await?;
-    tracing::debug!(%key, "deleted");
-    Ok(Verdict::Done)
+    finish(core, row, Verdict::Done).await
 }
 
-/// Deletes what one of our own files, that is no more, has put there: a crash took the record of that. False if
-/// the object is anybody else's.
-async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<bool, Error> {
+async fn finish(core: &Core, row: &Garbage, verdict: Verdict) -> Result<Verdict, Error> {
+    if let Verdict::Done = verdict {
+        core.journal().garbage_done(&row.key).await?;
+        tracing::debug!(key = row.key, "deleted");
+    }
+    Ok(verdict)
+}
+
+/// Deletes what one of our own files has put there without a record of it: a crash took that, or no answer
+/// came. The file may be gone, or have a newer version under another key by now. None if the object is
+/// anybody else's.
+async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict>, Error> {
     let Some(meta) = core.remote().head(key).await? else {
-        return Ok(true);
+        return Ok(Some(Verdict::Done));
     };
     let mark = own_mark(&meta.posix, core.config.node).filter(|mark| is_in_place(mark, key));
     let (Some(mark), Some(etag)) = (mark, meta.etag) else {
-        return Ok(false);
+        return Ok(None);
     };
     let owner = core.journal().inode(Ino(mark.ino)).await?;
-    if owner.is_some_and(|inode| inode.nlink > 0) {
-        return Ok(false);
+    if let Some(owner) = owner.filter(|inode| inode.nlink > 0) {
+        let origin = owner.content.origin.as_ref();
+        let is_elsewhere =
+            origin.is_some_and(|origin| origin.key != key.as_str() && origin.epoch.0 >= mark.epoch);
+        match core.journal().unsynced_row(owner.ino).await? {
+            _ if is_elsewhere => {}
+            Some(_) => return Ok(Some(Verdict::Waits)),
+            None => return Ok(None),
+        }
     }
     match core
         .changing(core.remote().delete_matching(key, &etag))
         .await
     {
-        Ok(()) | Err(remote::Error::NotFound { .. }) => Ok(true),
-        Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => Ok(false),
+        Ok(()) | Err(remote::Error::NotFound { .. }) => Ok(Some(Verdict::Done)),
+        // Replaced since that look, or one of the two was wrong: the next one tells.
+        Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
+            Ok(Some(Verdict::Waits))
+        }
         Err(error) => Err(error.into()),
     }
 }

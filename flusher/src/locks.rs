@@ -47,6 +47,11 @@ impl KeyLocks {
         guard
     }
 
+    /// Whether somebody holds or waits for this key just now.
+    pub(crate) fn is_taken(&self, key: &str) -> bool {
+        self.registry.lock().contains_key(key)
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.registry.lock().len()

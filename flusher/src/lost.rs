@@ -3,7 +3,8 @@
 //! Before an object replaces another the journal is made durable ([`crate::expect`]), so after the cut the
 //! journal still knows the version that was sent, as dirty, and the object that it was made from, which is not
 //! there any more. Of a file that was written to in part, the rest is in that object only. But all of it is in
-//! the new object, which says by its mark what it is. So the record is made again.
+//! the new object, which says by its mark what it is. So the record is made again. The same goes for an object
+//! whose attributes were rewritten and nobody heard of it: some stores give it another etag.
 
 use journal::{Flushed, Ino, Origin, Timestamp};
 use remote::ObjectKey;
@@ -28,9 +29,9 @@ pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
     let Some(mark) = own_mark(&meta.posix, core.config.node) else {
         return Ok(false);
     };
-    // The same bytes again is a rewrite of the attributes, which some stores give another etag.
     let epochs = origin.epoch.0..=inode.content.epoch.0;
-    if mark.ino != ino.0 || !is_in_place(&mark, &key) || !epochs.contains(&mark.epoch) {
+    let may_be = mark.epoch != origin.epoch.0 || meta.size == origin.size;
+    if mark.ino != ino.0 || !is_in_place(&mark, &key) || !epochs.contains(&mark.epoch) || !may_be {
         return Ok(false);
     }
     let etag = meta.etag.map(|etag| etag.0);

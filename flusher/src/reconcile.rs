@@ -26,7 +26,7 @@ use crate::pace::delay;
 use crate::plan::Urge;
 use crate::scan;
 use crate::step::{Job, Outcome, Report, take};
-use crate::upload::abandon;
+use crate::strays;
 use crate::work::Item;
 use crate::yielding::Yielding;
 
@@ -46,8 +46,8 @@ const SPINS_MAX: u32 = 8;
 /// Renamed directories worked on at a time, and their entries.
 const RESYNC_DIRECTORIES: usize = 16;
 const RESYNC_ENTRIES: usize = 256;
-/// Recorded uploads looked at for ones without a file.
-const UPLOADS_LOOKED_AT: usize = 10_000;
+/// Shortest pause between two looks for uploads of no use.
+const STRAYS_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Pause between sweeps that found keys which somebody wants again.
 const SWEEP_PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,8 +64,9 @@ pub(crate) struct Reconciler {
     scan_due: Instant,
     /// Not before: scans must not take all the time there is.
     scan_earliest: Instant,
-    /// When recorded uploads are looked at again for ones of no use.
-    uploads_due: Instant,
+    /// The look for uploads of no use, and when the next one is due.
+    strays: JoinSet<()>,
+    strays_due: Instant,
     order: Order,
     order_stale: bool,
     yielding: Yielding,
@@ -87,7 +88,8 @@ impl Reconciler {
             scans: 0,
             scan_due: now,
             scan_earliest: now,
-            uploads_due: now,
+            strays: JoinSet::new(),
+            strays_due: now,
             order: Order::default(),
             order_stale: true,
             yielding: Yielding::new(now),
@@ -115,6 +117,7 @@ impl Reconciler {
                     }
                 }
                 Some(swept) = self.sweeps.join_next(), if !self.sweeps.is_empty() => self.swept(swept),
+                Some(_) = self.strays.join_next(), if !self.strays.is_empty() => {}
                 () = self.core.requested.notified() => {}
                 () = self.core.wake.notified(), if !self.scan_is_asked_for() => self.ask_for_scan(),
                 () = tokio::time::sleep_until(wake_at) => {}
@@ -122,6 +125,7 @@ impl Reconciler {
         }
         self.tasks.shutdown().await;
         self.sweeps.shutdown().await;
+        self.strays.shutdown().await;
     }
 
     async fn round(&mut self) -> Result<(), Error> {
@@ -131,6 +135,7 @@ impl Reconciler {
         }
         self.dispatch().await?;
         self.sweep_if_due();
+        self.look_for_strays_if_due();
         Ok(())
     }
 
@@ -142,6 +147,9 @@ impl Reconciler {
             .filter(|_| self.sweeps.is_empty() && self.core.circuit(|c| c.is_closed()))
         {
             next = next.min(due);
+        }
+        if self.strays.is_empty() && self.core.circuit(|circuit| circuit.is_closed()) {
+            next = next.min(self.strays_due);
         }
         if let Some(probe) = self.core.circuit(|circuit| circuit.next_probe()) {
             // What runs must end first; its end wakes the loop.
@@ -209,10 +217,6 @@ impl Reconciler {
     async fn scan(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         self.scans += 1;
-        if self.uploads_due <= began && self.core.circuit(|circuit| circuit.is_closed()) {
-            self.abort_stale_uploads().await;
-            self.uploads_due = Instant::now() + self.core.config.rescan;
-        }
         self.resync().await?;
         scan::scan(&self.core, self.scans).await?;
         self.order_stale = true;
@@ -251,45 +255,6 @@ impl Reconciler {
             self.core.wake.notify_one();
         }
         Ok(())
-    }
-
-    /// Uploads whose file is gone, or which can't be continued.
-    async fn abort_stale_uploads(&self) {
-        let uploads = match self.core.journal().uploads(UPLOADS_LOOKED_AT).await {
-            Ok(uploads) => uploads,
-            Err(error) => {
-                tracing::warn!(%error, "can't read the recorded uploads");
-                return;
-            }
-        };
-        for (ino, upload) in uploads {
-            if self
-                .core
-                .work
-                .lock()
-                .get(ino)
-                .is_some_and(|item| item.running)
-            {
-                continue;
-            }
-            let useful = match self.core.journal().inode(ino).await {
-                Ok(inode) => inode.is_some_and(|inode| {
-                    inode.nlink > 0
-                        && inode.content.epoch == upload.epoch
-                        && inode.is_content_dirty()
-                }),
-                Err(_) => true,
-            };
-            let key = remote::ObjectKey::from(upload.key.as_str());
-            if !useful
-                && let Err(error) =
-                    abandon(&self.core, ino, &key, &remote::UploadId(upload.upload_id)).await
-            {
-                tracing::debug!(%key, %error, "could not abort an old upload; tried again later");
-                self.core.note_failure(&error);
-                return;
-            }
-        }
     }
 
     async fn rebuild_order(&mut self) -> Result<(), Error> {
@@ -554,6 +519,23 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    fn look_for_strays_if_due(&mut self) {
+        let now = Instant::now();
+        let due = self.strays_due <= now && self.strays.is_empty();
+        if !due || !self.core.circuit(|circuit| circuit.is_closed()) {
+            return;
+        }
+        let config = &self.core.config;
+        self.strays_due = now + config.rescan.min(config.stray_age.max(STRAYS_PAUSE_MIN));
+        let core = Arc::clone(&self.core);
+        self.strays.spawn(async move {
+            if let Err(error) = strays::abort(&core).await {
+                tracing::debug!(%error, "could not abort uploads of no use; tried again later");
+                core.note_failure(&error);
+            }
+        });
     }
 
     fn sweep_if_due(&mut self) {

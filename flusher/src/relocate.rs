@@ -5,12 +5,12 @@
 //! the new one. The version copied is the *origin's*, which may be older than what is cached here (a file
 //! that is still written to, but whose key another file needs).
 
-use journal::{FlushOutcome, Flushed, Inode, Origin, Seen, Timestamp};
+use journal::{FlushOutcome, Flushed, Inode, Origin, Replacement, Timestamp};
 use remote::{ETag, ObjectKey, PosixAttrs};
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::expect::{Writing, durable, is_foreign, verify};
+use crate::expect::{Writing, announce, durable, is_foreign, verify};
 use crate::identity::{attributes, own_mark};
 use crate::snapshot::Snapshot;
 
@@ -43,13 +43,14 @@ pub(crate) async fn copy(
     if is_foreign(core, &writing).await? {
         return Ok(Moved::Conflict);
     }
+    announce(core, &writing).await?;
     durable(core).await?;
     let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);
     let request = core.remote().copy(&from, to, &attrs, etag.as_ref());
     let stored = match core.changing(request).await {
         Ok(stored) => stored,
-        Err(error) => return source_changed(core, inode, origin, error).await,
+        Err(error) => return source_changed(core, inode, origin, true, error).await,
     };
     let etag = verify(core, &writing, stored).await?.etag;
     let (key, meta_epoch) = (to.0.clone(), inode.meta_epoch);
@@ -68,7 +69,7 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
     let stored = match core.changing(request).await {
         Ok(stored) => stored,
-        Err(error) => return source_changed(core, inode, origin, error).await,
+        Err(error) => return source_changed(core, inode, origin, false, error).await,
     };
     let writing = Writing {
         inode,
@@ -110,6 +111,7 @@ async fn source_changed(
     core: &Core,
     inode: &Inode,
     origin: &Origin,
+    moved: bool,
     error: remote::Error,
 ) -> Result<Moved, Error> {
     let from = ObjectKey::from(origin.key.as_str());
@@ -148,20 +150,20 @@ async fn source_changed(
     if inode.is_content_dirty() || inode.content.writer.is_some() {
         return Err(Error::BaseLost { key: from.0 });
     }
-    // A clean file that isn't cached: the store's newer version is the file now, as at any revalidation.
+    // A clean file that isn't cached: the store's newer version is the file now, as at any revalidation. It
+    // is theirs: where they put it, it stays.
     tracing::info!(key = %from, "the object was changed in the store; taking its new version");
-    let seen = Seen::Object {
+    let new = Replacement {
         etag: meta.etag.map(|etag| etag.0),
         size: meta.size,
         mtime: match meta.posix.mtime_ns {
             Some(ns) => Timestamp::from_nanos(ns),
             None => meta.modified.into(),
         },
-        mode: meta.posix.mode,
-        uid: meta.posix.uid,
-        gid: meta.posix.gid,
     };
-    core.journal().refresh(inode.ino, &seen, asked).await?;
+    core.journal()
+        .superseded(inode.ino, &new, moved, asked)
+        .await?;
     Ok(Moved::Refreshed)
 }
 

@@ -19,7 +19,7 @@ use remote::{ETag, ObjectKey, PartTag, UploadId};
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::expect::{Guarded, Writing, guarded};
+use crate::expect::{Guarded, Writing, durable, guarded};
 use crate::identity::attributes;
 use crate::lost::record_again;
 use crate::parts::{OBJECT_BYTES_MAX, PARTS_MAX, part_bytes, part_count, part_range};
@@ -115,7 +115,8 @@ async fn upload_parts(
             return Ok(Sent::Changed);
         }
         Err(Error::Store(lost @ remote::Error::NoSuchUpload { .. })) => {
-            core.journal().upload_cleared(ino).await?;
+            // It may be only a part that the store does not know: then the rest is still there.
+            abandon(core, ino, key, &id).await?;
             return Err(lost.into());
         }
         Err(error) => return Err(error),
@@ -138,7 +139,8 @@ async fn upload_parts(
             return Ok(Sent::Conflict);
         }
         Err(Error::Store(lost @ remote::Error::NoSuchUpload { .. })) => {
-            core.journal().upload_cleared(ino).await?;
+            // It may be only a part that the store does not know: then the rest is still there.
+            abandon(core, ino, key, &id).await?;
             return Err(lost.into());
         }
         Err(error) => return Err(error),
@@ -151,7 +153,7 @@ async fn upload_parts(
         (None, true) => snapshot.inode.meta_epoch.wrapping_sub(1),
     };
     let outcome = record(core, snapshot, key, stored.etag, meta_epoch).await?;
-    core.journal().upload_cleared(ino).await?;
+    core.journal().upload_cleared(ino, &id.0).await?;
     Ok(Sent::Recorded(outcome))
 }
 
@@ -180,10 +182,16 @@ async fn begin(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Result<(Upl
         abandon(core, inode.ino, &old, &UploadId(known.upload_id)).await?;
     }
     let attrs = attributes(inode, core.config.node, inode.content.epoch, key);
+    let journal = core.journal();
+    // Durable before the store is asked, and the name before it gets any part: what a crash takes is found
+    // again, and has no part (see `strays`).
+    journal.upload_asked(key.as_str(), Timestamp::now()).await?;
+    durable(core).await?;
     let id = core.changing(core.remote().multipart(key, &attrs)).await?;
-    core.journal()
+    journal
         .upload_started(inode.ino, inode.content.epoch, key.as_str(), &id.0, part)
         .await?;
+    durable(core).await?;
     let upload = Upload {
         epoch: inode.content.epoch,
         key: key.0.clone(),
@@ -263,7 +271,7 @@ pub(crate) async fn abandon(
         Ok(()) | Err(remote::Error::NoSuchUpload { .. } | remote::Error::NotFound { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    core.journal().upload_cleared(ino).await?;
+    core.journal().upload_cleared(ino, &id.0).await?;
     Ok(())
 }
 

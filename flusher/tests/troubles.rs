@@ -221,7 +221,7 @@ fn an_upload_of_an_older_version_is_aborted_after_a_restart() {
         proxy.hold(is_part);
         let flusher = rig.start();
         flusher.flush_all();
-        proxy.held().await;
+        proxy.wait_for_held();
         flusher.stop().await;
         let stale = rig.journal.upload(ino).await.unwrap().unwrap();
         proxy.release();
@@ -324,7 +324,7 @@ async fn publish(rig: &Rig) -> (bool, Vec<String>) {
     let shard = rig.write(shards, "0", &bytes(2 * PART, 5)).await;
     let marker = rig.write(ckpt, ".metadata", b"all shards are there").await;
     flusher.flush_all();
-    proxy.held().await;
+    proxy.wait_for_held();
     let other = rig
         .journal
         .lookup(Ino::ROOT, b"other")

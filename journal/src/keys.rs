@@ -23,6 +23,7 @@
 //! | `G` object key | garbage: an object to delete |
 //! | `P` ino:8 | multipart upload under way |
 //! | `p` ino:8 part:4 | a part of it that the store has |
+//! | `N` object key | multipart uploads that were asked for, and whose names were not heard |
 //! | `S` ino:8 | what is known of a directory's listing in the store |
 //! | `R` ino:8 | a directory below which keys may be those from before a rename |
 
@@ -178,6 +179,11 @@ pub(crate) fn upload_parts(ino: Ino) -> Vec<u8> {
     key(b'p', &[ino.0], &[])
 }
 
+/// Uploads asked for.
+pub(crate) fn asked_uploads(object: &str) -> Vec<u8> {
+    key(b'N', &[], object.as_bytes())
+}
+
 /// The part's number in a key made by [`upload_part`].
 pub(crate) fn parse_upload_part(key: &[u8]) -> Option<u32> {
     let bytes = key.get(9..13)?;
@@ -234,6 +240,7 @@ mod tests {
         }
         assert_eq!(claim("d/x"), b"Kd/x");
         assert_eq!(garbage("d/x"), b"Gd/x");
+        assert_eq!(asked_uploads("d/x"), b"Nd/x");
         assert_eq!(upload(one), b"P\0\0\0\0\0\0\0\x01");
         assert_eq!(upload_part(one, 7), b"p\0\0\0\0\0\0\0\x01\0\0\0\x07");
         assert_eq!(listing(one), b"S\0\0\0\0\0\0\0\x01");

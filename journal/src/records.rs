@@ -14,7 +14,7 @@
 //! embedded store from opening.
 
 use crate::Error;
-use crate::types::{Epoch, Ino, Inode, Kind, NodeId, Timestamp};
+use crate::types::{Epoch, Garbage, Ino, Inode, Kind, NodeId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +120,7 @@ pub(crate) struct ClaimRow {
 /// `G`: garbage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GarbageRow {
+    /// Empty text: an object of ours may be there or may yet come ([`GarbageRow::ATTEMPT`]).
     pub(crate) etag: Option<String>,
     pub(crate) directory: bool,
 }
@@ -131,6 +132,16 @@ pub(crate) struct UploadRow {
     pub(crate) key: String,
     pub(crate) upload_id: String,
     pub(crate) part_bytes: u64,
+}
+
+/// `N`: uploads asked for under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AskedRow {
+    /// How many names were not heard.
+    pub(crate) count: u32,
+    /// When the first and the last of them were asked for.
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// `p`: a part.
@@ -146,6 +157,31 @@ pub(crate) struct ResyncRow {
     pub(crate) cursor: Option<Vec<u8>>,
 }
 
+impl GarbageRow {
+    /// The etag of a row that was written before an object, in case nobody hears whether that arrived.
+    /// No store has an empty one.
+    const ATTEMPT: &'static str = "";
+
+    pub(crate) fn attempt(directory: bool) -> Self {
+        Self {
+            etag: Some(Self::ATTEMPT.to_owned()),
+            directory,
+        }
+    }
+
+    /// As callers see it.
+    pub(crate) fn into_garbage(self, key: String) -> Garbage {
+        let attempted = self.etag.as_deref() == Some(Self::ATTEMPT);
+        Garbage {
+            etag: self.etag.filter(|_| !attempted),
+            attempted,
+            // Earlier versions forgot it where the directory was gone.
+            directory: self.directory || key.ends_with('/'),
+            key,
+        }
+    }
+}
+
 impl Record for FormatRow {}
 impl Record for InodeRow {}
 impl Record for DirentRow {}
@@ -159,6 +195,7 @@ impl Record for MarkRow {}
 impl Record for ClaimRow {}
 impl Record for GarbageRow {}
 impl Record for UploadRow {}
+impl Record for AskedRow {}
 impl Record for PartRow {}
 impl Record for ResyncRow {}
 /// `S`: a listing.
@@ -304,6 +341,12 @@ mod tests {
             },
             b"\x01\x04\x01k\x01u\x80\x01",
         );
+        let asked = AskedRow {
+            count: 2,
+            since: time(1),
+            until: time(2),
+        };
+        check(asked, b"\x01\x02\x02\x07\x04\x07");
         check(PartRow { etag: "e".into() }, b"\x01\x01e");
         check(
             ResyncRow {

@@ -387,9 +387,71 @@ async fn an_upload_is_remembered_part_by_part_and_outlives_its_inode() {
     journal.unlink(ROOT, b"a", at(20)).await.unwrap();
     journal.reap(a.ino).await.unwrap();
     assert_eq!(journal.uploads(9).await.unwrap(), [(a.ino, upload)]);
-    journal.upload_cleared(a.ino).await.unwrap();
+    journal.upload_cleared(a.ino, "old").await.unwrap();
+    assert_eq!(journal.uploads(9).await.unwrap().len(), 1);
+    journal.upload_cleared(a.ino, "id").await.unwrap();
     assert!(journal.uploads(9).await.unwrap().is_empty());
     assert!(journal.upload_part(a.ino, 3, "w").await.is_err());
+}
+
+#[tokio::test]
+async fn a_marker_that_arrives_after_its_directory_is_gone_is_a_directorys_garbage() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    journal.rmdir(ROOT, b"d", at(20)).await.unwrap();
+    journal.reap(d.ino).await.unwrap();
+    let late = journal.flushed(d.ino, object("d/", "1", &d), at(30)).await;
+    assert_eq!(late.unwrap(), FlushOutcome::Clean);
+    let row = journal.garbage_row("d/").await.unwrap().unwrap();
+    assert!(row.directory);
+}
+
+#[tokio::test]
+async fn an_upload_that_was_asked_for_is_remembered_until_its_name_is_known_or_it_is_gone() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    let asked = async || journal.asked_uploads(None, 9).await.unwrap();
+    journal.upload_asked("a", at(1)).await.unwrap();
+    journal
+        .upload_started(a.ino, Epoch(1), "a", "id", 8)
+        .await
+        .unwrap();
+    assert!(asked().await.is_empty());
+    for time in [2, 3, 4] {
+        journal.upload_asked("a", at(time)).await.unwrap();
+    }
+    journal
+        .upload_started(a.ino, Epoch(1), "a", "id", 8)
+        .await
+        .unwrap();
+    let lost = asked().await;
+    assert_eq!(lost.len(), 1, "two names were not heard");
+    assert_eq!(
+        (lost[0].key.as_str(), lost[0].since, lost[0].until),
+        ("a", at(2), at(4))
+    );
+    journal.upload_asked("a", at(5)).await.unwrap();
+    journal.asked_uploads_gone(&lost[0]).await.unwrap();
+    assert_eq!(asked().await.len(), 1, "one was asked for since");
+    let lost = asked().await;
+    journal.asked_uploads_gone(&lost[0]).await.unwrap();
+    assert!(asked().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_may_be_at_a_key_is_remembered_until_it_is_recorded() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    journal.attempted("a", false).await.unwrap();
+    let row = journal.garbage_row("a").await.unwrap().unwrap();
+    assert!(row.attempted && row.etag.is_none() && !row.directory);
+    flush(&journal, a.ino, "a", "1").await;
+    assert!(garbage(&journal).await.is_empty());
+    mv(&journal, "a", "b").await;
+    flush(&journal, a.ino, "b", "2").await;
+    journal.attempted("a", false).await.unwrap();
+    let row = journal.garbage_row("a").await.unwrap().unwrap();
+    assert!(!row.attempted, "the version that was there is known");
 }
 
 #[tokio::test]

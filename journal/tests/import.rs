@@ -43,6 +43,49 @@ async fn mv(journal: &Journal, from: &str, to: &str) {
 }
 
 #[tokio::test]
+async fn a_removed_directory_does_not_come_back_while_its_remains_are_in_the_store() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    let deleted = file(&journal, d.ino, "x").await;
+    let moved = file(&journal, d.ino, "y").await;
+    flush(&journal, d.ino, "d/", "1").await;
+    flush(&journal, deleted.ino, "d/x", "2").await;
+    flush(&journal, moved.ino, "d/y", "3").await;
+    let seen = async || {
+        let mut found = found("d", "d/", "", 0);
+        found.kind = Kind::Directory;
+        journal.import(ROOT, &[found], at(50)).await.unwrap();
+        journal.lookup(ROOT, b"d").await.unwrap().is_some()
+    };
+    let to = (ROOT, b"z".as_slice());
+    journal
+        .rename(d.ino, b"y", to.0, to.1, RenameMode::Replace, at(40))
+        .await
+        .unwrap();
+    journal.unlink(d.ino, b"x", at(40)).await.unwrap();
+    journal.reap(deleted.ino).await.unwrap();
+    journal.rmdir(ROOT, b"d", at(40)).await.unwrap();
+    journal.reap(d.ino).await.unwrap();
+    assert!(!seen().await, "all of it is to be deleted or moved");
+    journal.garbage_done("d/").await.unwrap();
+    assert!(!seen().await, "d/x is to be deleted, d/y to be moved");
+    journal.garbage_done("d/x").await.unwrap();
+    assert!(!seen().await, "d/y is to be moved");
+    flush(&journal, moved.ino, "z", "4").await;
+    journal.garbage_done("d/y").await.unwrap();
+    assert!(!seen().await, "the listing was asked for before that");
+    let mut found = found("d", "d/", "", 0);
+    found.kind = Kind::Directory;
+    let later = Timestamp {
+        secs: Timestamp::now().secs + 1,
+        nanos: 0,
+    };
+    journal.import(ROOT, &[found], later).await.unwrap();
+    let other = journal.lookup(ROOT, b"d").await.unwrap();
+    assert!(other.is_some(), "somebody else has made one since");
+}
+
+#[tokio::test]
 async fn a_directory_in_the_store_wins_over_a_cached_file_of_its_name() {
     let (_dir, journal) = fresh().await;
     journal

@@ -13,7 +13,8 @@ use crate::attrs::PosixAttrs;
 use crate::error::{ProbeError, Result};
 use crate::keys::ObjectKey;
 use crate::types::{
-    Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put, UploadId,
+    Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, OpenUpload, PartTag, Put,
+    UploadId,
 };
 
 /// A store; see [`crate::Remote`] for what each call means.
@@ -70,6 +71,13 @@ pub(crate) trait Backend: Send + Sync + Debug {
         condition: &Condition,
     ) -> Result<Put>;
     async fn abort(&self, key: &ObjectKey, upload: &UploadId) -> Result<()>;
+    /// None where an upload is nothing that the store knows before it is completed, or that is named here.
+    async fn uploads(&self, _key: &ObjectKey) -> Result<Vec<OpenUpload>> {
+        Ok(Vec::new())
+    }
+    async fn has_parts(&self, _key: &ObjectKey, _upload: &UploadId) -> Result<bool> {
+        Ok(true)
+    }
 
     async fn set_attributes(
         &self,

@@ -50,7 +50,7 @@ pub use keys::ObjectKey;
 pub use remote::Remote;
 pub use settings::Settings;
 pub use types::{
-    Access, Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, PartTag,
-    Put, UploadId,
+    Access, Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, OpenUpload,
+    PartTag, Put, UploadId,
 };
 pub use url::{Scheme, StoreUrl};

@@ -4,7 +4,9 @@
 //! none says so. So each ability is tried on small objects `.fused-probe-<random>-*`, which listings
 //! hide and which are deleted at the end. A condition counts as supported only if the store refuses a
 //! write that it must refuse, and allows the one that it must allow. The trials run side by side, in
-//! [`PROBE_TIME_MAX`] altogether; one that gets no answer in time counts as "can't".
+//! [`PROBE_TIME_MAX`] altogether; one that fails for the moment is tried again, and one that gets no answer
+//! in time counts as "can't". Uploads in parts are the exception: a mount that goes without them because the
+//! store was unwell for a moment would send every large file at once, so it is refused instead.
 
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::types::{Access, Capabilities, Condition, ETag};
 const PROBE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Of that, for the first answer and the first write.
 const FIRST_TIME_MAX: Duration = Duration::from_secs(6);
+/// Pause after a trial that failed for the moment.
+const TRIAL_PAUSE: Duration = Duration::from_millis(200);
 /// A version that no object has.
 const NO_VERSION: &str = "\"00000000000000000000000000000000\"";
 
@@ -51,29 +55,37 @@ pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities,
         Ok(Ok(attributes)) => {
             let limit = |can: bool| can.then_some(rest.mul_f32(0.8));
             let (put, complete, delete, copy) = tokio::join!(
-                within(limit(best.conditional_put), trial.conditional_put()),
-                within(limit(best.multipart), trial.multipart()),
-                within(limit(best.conditional_delete), trial.conditional_delete()),
-                within(limit(best.copy), trial.copies()),
+                within(limit(best.conditional_put), || trial.conditional_put()),
+                within(limit(best.multipart), || trial.multipart()),
+                within(limit(best.conditional_delete), || trial
+                    .conditional_delete()),
+                within(limit(best.copy), || trial.copies()),
             );
-            let (multipart, conditional_complete) = complete.unwrap_or_default();
             let (copy, conditional_copy) = copy.unwrap_or_default();
-            Ok(Capabilities {
-                attributes: best.attributes && attributes,
-                conditional_put: put.unwrap_or_default(),
-                multipart,
-                conditional_complete: best.conditional_complete && conditional_complete,
-                conditional_delete: delete.unwrap_or_default(),
-                copy,
-                conditional_copy: best.conditional_copy && conditional_copy,
-                ..best
-            })
+            match complete {
+                Err(error) => Err(write_error(remote, error)),
+                Ok((multipart, conditional_complete)) => Ok(Capabilities {
+                    attributes: best.attributes && attributes,
+                    conditional_put: put.unwrap_or_default(),
+                    multipart,
+                    conditional_complete: best.conditional_complete && conditional_complete,
+                    conditional_delete: delete.unwrap_or_default(),
+                    copy,
+                    conditional_copy: best.conditional_copy && conditional_copy,
+                    ..best
+                }),
+            }
         }
     };
     let left = PROBE_TIME_MAX
         .saturating_sub(started.elapsed())
         .max(Duration::from_secs(1));
-    if tokio::time::timeout(left, trial.clean_up()).await.is_err() {
+    let cleaning = async {
+        while !trial.clean_up().await {
+            tokio::time::sleep(TRIAL_PAUSE).await;
+        }
+    };
+    if tokio::time::timeout(left, cleaning).await.is_err() {
         tracing::warn!(
             objects = trial.stem,
             "the probe's objects could not be deleted in time and stay in the store"
@@ -82,19 +94,32 @@ pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities,
     result
 }
 
-/// Runs one trial for `limit`; `None`: not tried or no answer.
-async fn within<T>(
+/// Runs one trial, again and again for `limit` while it fails for the moment. What isn't tried, and what
+/// the store refuses, it can't do. The error is that there was no answer.
+async fn within<T: Default, Trying>(
     limit: Option<Duration>,
-    trial: impl Future<Output = Result<T, Error>>,
-) -> Option<T> {
-    match tokio::time::timeout(limit?, trial).await {
-        Ok(Ok(found)) => Some(found),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a trial of the store's abilities failed");
-            None
+    trial: impl Fn() -> Trying,
+) -> Result<T, Error>
+where
+    Trying: Future<Output = Result<T, Error>>,
+{
+    let Some(limit) = limit else {
+        return Ok(T::default());
+    };
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut unanswered = Error::transient("probe", "", "no answer in time");
+    while let Ok(tried) = tokio::time::timeout_at(deadline, trial()).await {
+        match tried {
+            Ok(found) => return Ok(found),
+            Err(error) if error.is_retryable() => unanswered = error,
+            Err(error) => {
+                tracing::debug!(%error, "a trial of the store's abilities failed");
+                return Ok(T::default());
+            }
         }
-        Err(_) => None,
+        tokio::time::sleep(TRIAL_PAUSE).await;
     }
+    Err(unanswered)
 }
 
 fn write_error(remote: &Remote, error: Error) -> ProbeError {
@@ -231,14 +256,27 @@ impl Trial<'_> {
         Ok((true, refuses(wrong).unwrap_or(false)))
     }
 
-    async fn clean_up(&self) {
-        let deletions = OBJECTS.iter().map(|name| async move {
-            let key = self.key(name);
-            if let Err(error) = self.remote.delete(&key).await {
-                tracing::debug!(%key, %error, "an object of the probe could not be deleted");
+    /// False: something may be left.
+    async fn clean_up(&self) -> bool {
+        let deletions = OBJECTS
+            .iter()
+            .map(|name| async move { self.remote.delete(&self.key(name)).await });
+        // Nobody else uses this key. Known are only the uploads whose names were heard.
+        let parts = self.key("parts");
+        let uploads = async {
+            for upload in self.remote.uploads(&parts).await? {
+                self.remote.abort(&parts, &upload.id).await?;
             }
-        });
-        futures::future::join_all(deletions).await;
+            Ok::<(), Error>(())
+        };
+        let deletions = futures::future::try_join_all(deletions);
+        match tokio::try_join!(deletions, uploads) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(objects = self.stem, %error, "what the probe made could not be removed");
+                !error.is_retryable()
+            }
+        }
     }
 }
 

@@ -20,7 +20,8 @@ use crate::error::{Error, ProbeError, Result};
 use crate::keys::{self, ObjectKey};
 use crate::settings::Settings;
 use crate::types::{
-    Access, Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put, UploadId,
+    Access, Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, OpenUpload, PartTag,
+    Put, UploadId,
 };
 use crate::url::{Scheme, StoreUrl};
 use crate::{azure, file, google, probe, s3};
@@ -29,8 +30,12 @@ use crate::{azure, file, google, probe, s3};
 const CALL_SECONDS: u64 = 60;
 /// Slowest transfer that is waited for.
 const FLOOR_BYTES_PER_SECOND: u64 = 256 * 1024;
+/// Bodies of the wrong length in a row that make a read fail.
+const SHORT_BODIES_MAX: usize = 3;
 /// A server that assembles a large object from its parts, or copies one, may take this long to answer.
 pub(crate) const ASSEMBLY_SECONDS: u64 = 900;
+/// Of that, for each part: who never answers must not hold up a small file as long as a huge one.
+const ASSEMBLY_SECONDS_PER_PART: u64 = 4;
 
 /// A store, open. Clones share connections.
 #[derive(Clone)]
@@ -128,16 +133,22 @@ impl Remote {
         if wanted == 0 {
             return Ok(Bytes::new());
         }
-        let body = bounded("read", key, wanted, self.backend.get(key, range, if_match)).await?;
-        let got = body.len() as u64;
-        if got != wanted {
-            return Err(Error::ShortBody {
-                key: key.0.clone(),
-                wanted,
-                got,
-            });
+        let mut short = None;
+        for _ in 0..SHORT_BODIES_MAX {
+            let request = self.backend.get(key, range.clone(), if_match);
+            let body = bounded("read", key, wanted, request).await?;
+            let got = body.len() as u64;
+            if got == wanted {
+                return Ok(body);
+            }
+            tracing::debug!(%key, got, wanted, "a body of the wrong length; asking again");
+            short = Some(got);
         }
-        Ok(body)
+        Err(Error::ShortBody {
+            key: key.0.clone(),
+            wanted,
+            got: short.unwrap_or_default(),
+        })
     }
 
     /// Writes a whole object at once. If the condition fails but what is there already is what was to
@@ -215,8 +226,8 @@ impl Remote {
                 "parts must be given once each, in ascending order",
             ));
         }
-        let patience =
-            ASSEMBLY_SECONDS * FLOOR_BYTES_PER_SECOND + self.backend.bytes_to_assemble(parts);
+        let assembly = (parts.len() as u64 * ASSEMBLY_SECONDS_PER_PART).min(ASSEMBLY_SECONDS);
+        let patience = assembly * FLOOR_BYTES_PER_SECOND + self.backend.bytes_to_assemble(parts);
         bounded(
             "complete upload of",
             key,
@@ -230,6 +241,20 @@ impl Remote {
     pub async fn abort(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
         self.check_file_key(key)?;
         bounded("abort upload of", key, 0, self.backend.abort(key, upload)).await
+    }
+
+    /// The uploads of exactly this key that are neither completed nor aborted, anybody's. Only S3 lists
+    /// them: elsewhere an upload is named by this side, so that no answer can be lost, and what was sent
+    /// goes by itself (Azure, Google) or lies in a folder of our own (`file://`, `hdfs://`).
+    pub async fn uploads(&self, key: &ObjectKey) -> Result<Vec<OpenUpload>> {
+        self.check_file_key(key)?;
+        bounded("list uploads of", key, 0, self.backend.uploads(key)).await
+    }
+
+    /// Whether the store has any part of this upload.
+    pub async fn has_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<bool> {
+        self.check_file_key(key)?;
+        bounded("list parts of", key, 0, self.backend.has_parts(key, upload)).await
     }
 
     /// Rewrites mode, owner and times of an object or directory, of version `etag` if given. On

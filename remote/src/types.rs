@@ -20,6 +20,15 @@ impl fmt::Display for ETag {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UploadId(pub String);
 
+/// An upload that was begun and is neither completed nor aborted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenUpload {
+    /// Its name.
+    pub id: UploadId,
+    /// When it was begun, by the store's clock.
+    pub begun: SystemTime,
+}
+
 /// The store's receipt for one part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartTag(pub String);

@@ -26,5 +26,6 @@ mod ledger;
 mod power_cuts;
 mod rounds;
 mod special;
+mod store_faults;
 mod the_checker;
 mod workload;

@@ -40,6 +40,12 @@ def put(bucket, key, file=None, text="", metadata=None):
         s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), Metadata=metadata or {})
 
 
+def put_if(bucket, key, file, over=None):
+    condition = {"IfMatch": over} if over else {"IfNoneMatch": "*"}
+    with open(file, "rb") as body:
+        s3.put_object(Bucket=bucket, Key=key, Body=body, **condition)
+
+
 def get(bucket, key, file):
     with open(file, "wb") as out:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"]
@@ -65,7 +71,7 @@ def list_uploads(bucket):
     return [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
 
 
-COMMANDS = {f.__name__: f for f in (make_bucket, remove_bucket, put, get, head, delete, list_keys, list_uploads)}
+COMMANDS = {f.__name__: f for f in (make_bucket, remove_bucket, put, put_if, get, head, delete, list_keys, list_uploads)}
 
 for line in sys.stdin:
     request = json.loads(line)

@@ -8,7 +8,6 @@
     reason = "tests"
 )]
 
-pub mod proxy;
 pub mod seaweed;
 
 use std::sync::Arc;
@@ -17,14 +16,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use extents::{ExtentId, ExtentStore};
 use flusher::{Flusher, FlusherConfig, Rooms};
+use harness::Proxy;
 use journal::{
     EmbeddedOptions, EmbeddedStore, EndWrite, Identity, Ino, Inode, Journal, Kind, NewInode,
     NodeId, RenameMode, Timestamp,
 };
 use remote::{Access, Condition, ObjectKey, PosixAttrs, Remote, Settings, StoreUrl};
 use tempfile::TempDir;
-
-use proxy::Proxy;
 
 pub const NODE: NodeId = NodeId(0x2a);
 /// Longest time that one test may take.
@@ -87,7 +85,7 @@ impl Rig {
     /// With a place of its own in a bucket of a SeaweedFS behind a proxy; `None` if there is none.
     pub async fn bucket() -> Option<Rig> {
         let port = seaweed::port()?;
-        let proxy = Proxy::start(port).await;
+        let proxy = Proxy::start(&format!("http://127.0.0.1:{port}"));
         let place = format!("s3://{}/{:016x}", seaweed::BUCKET, rand::random::<u64>());
         let url = StoreUrl::parse(&place).unwrap();
         let open = |port: u16| {

@@ -142,6 +142,7 @@ fn assemble(
     };
     let listener = Listener::default();
     config.events = Arc::new(listener.clone());
+    config.stray_age = options.stale_uploads;
     let flusher = Flusher::idle(config);
     let rooms = &open.rooms;
     let config = vfs::Config {

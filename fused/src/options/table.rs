@@ -88,6 +88,7 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         settle: std::time::Duration::ZERO,
         on_conflict: OnConflict::KeepBoth,
         publish_order: PublishOrder::Directory,
+        stale_uploads: std::time::Duration::ZERO,
         log_level: LogLevel::Error,
         log_file: None,
         config: None,
@@ -329,6 +330,10 @@ pub(super) const ROWS: &[Row] = &[
         |o, v| { o.publish_order = values::publish_order(v)?; Ok(()) },
         "A file becomes visible in the store after all large ones (directory) or all files (strict) that were \
          closed before it in its own directory or below, or as soon as it is there (none)."),
+    value("stale_uploads", "TIME", Preset::Text("1d"),
+        |o, v| { o.stale_uploads = values::duration(v)?; Ok(()) },
+        "A multipart upload that was begun here, and whose name was lost with the store's answer or in a crash, is \
+         aborted when it is this old."),
     value("log_level", "LEVEL", Preset::Text("info"),
         |o, v| { o.log_level = values::log_level(v)?; Ok(()) },
         "error, warn, info, debug or trace. The variable RUST_LOG overrides it."),

@@ -40,7 +40,8 @@ impl Journal {
 
 async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcome, Error> {
     let Some(mut row) = txn.inode(ino).await? else {
-        discard(txn, ino, new, false).await?;
+        // Only its key still says what it was.
+        discard(txn, ino, new, new.key.ends_with('/')).await?;
         return Ok(FlushOutcome::Clean);
     };
     let directory = row.inode.kind == Kind::Directory;

@@ -4,6 +4,11 @@
 //! flusher looks whether an unsynced inode has that path now: then the new object will replace the
 //! old one in one step, and `flushed` takes the row away. Deleting first would show readers of the
 //! bucket a moment without either.
+//!
+//! A row is also written *before* an object is put to a key that is not its inode's yet
+//! ([`Journal::attempted`]). Whether that arrives may stay unknown, because the answer is lost or the daemon
+//! is killed, and the file may be renamed or removed before the next try: then only this row knows of the
+//! object. `flushed` takes it away as well.
 
 use crate::attempts::{look, transact};
 use crate::records::{GarbageRow, corrupt, decode};
@@ -28,7 +33,7 @@ impl Journal {
                     let row: GarbageRow = decode(&key, &value)?;
                     let object = String::from_utf8(key[prefix.len()..].to_vec())
                         .map_err(|_| corrupt(&key, "an object key that isn't UTF-8".into()))?;
-                    Ok(Garbage { key: object, etag: row.etag, directory: row.directory })
+                    Ok(row.into_garbage(object))
                 })
                 .collect()
         })
@@ -39,18 +44,34 @@ impl Journal {
         let row = keys::garbage(key);
         look!(self, txn => async {
             let row: Option<GarbageRow> = txn.load(&row).await?;
-            Ok(row.map(|row| Garbage {
-                key: key.to_owned(),
-                etag: row.etag,
-                directory: row.directory,
-            }))
+            Ok(row.map(|row| row.into_garbage(key.to_owned())))
+        })
+    }
+
+    /// Something is about to be put to a key that is nobody's so far. A row that is there stays: it says
+    /// more.
+    pub async fn attempted(&self, key: &str, directory: bool) -> Result<(), Error> {
+        let row = keys::garbage(key);
+        transact!(self, txn => async {
+            if txn.kv.get(&row, false).await?.is_none() {
+                txn.put(&row, &GarbageRow::attempt(directory))?;
+            }
+            Ok(())
         })
     }
 
     /// The store doesn't have this key any more.
     pub async fn garbage_done(&self, key: &str) -> Result<(), Error> {
         // Remembered before the row goes, so that no listing slips through between the two.
-        self.shared.recent.lock().note(key, Timestamp::now());
+        {
+            let (now, mut recent) = (Timestamp::now(), self.shared.recent.lock());
+            recent.note(key, now);
+            // A listing may have shown no more of a directory than this key.
+            let directory = key.trim_end_matches('/');
+            for (end, _) in directory.match_indices('/') {
+                recent.note(&key[..=end], now);
+            }
+        }
         let row = keys::garbage(key);
         transact!(self, txn => async {
             if txn.kv.get(&row, false).await?.is_some() {

@@ -3,16 +3,19 @@
 //! The journal is right about everything that happened here, the store about the rest. So an entry of
 //! a listing never changes what is dirty or open for writing, and it is skipped if its key was deleted
 //! here (garbage, or deleted from the store after the listing was asked for) or belongs to an inode
-//! that lives under another name now (its claim).
+//! that lives under another name now (its claim). A directory of which a listing shows nothing but such
+//! keys is skipped too: it is gone here, and its remains are being deleted or moved.
 
 use super::acl;
 use super::forget::{drop_cached, is_forgettable};
 use crate::attempts::transact;
-use crate::records::{ClaimRow, InodeRow, ResyncRow};
+use crate::records::{ClaimRow, InodeRow, ResyncRow, decode};
 use crate::txn::{Order, Txn, check_name};
 use crate::types::{Content, Epoch, Found, Ino, Inode, Kind, Origin, Timestamp};
 use crate::{Error, Journal, keys};
 
+/// Claims below a directory that are looked at for one that an inode still holds.
+const CLAIMS_LOOKED_AT: usize = 8;
 /// Entries in one transaction; each writes four rows, about 700 bytes with a long key.
 const CHUNK: usize = 64;
 
@@ -68,7 +71,8 @@ async fn import(
             Some(_) => {}
             None => {
                 let deleted = journal.shared.recent.lock().is_since(&found.key, listed_at);
-                if !deleted && !is_taken(txn, &found.key).await? {
+                let remains = found.kind == Kind::Directory && has_remains(txn, &found.key).await?;
+                if !deleted && !remains && !is_taken(txn, &found.key).await? {
                     changed.push(add(txn, &above, found, listed_at).await?);
                     new_dirs += u32::from(found.kind == Kind::Directory);
                 }
@@ -91,6 +95,23 @@ async fn is_taken(txn: &mut Txn<'_>, object: &str) -> Result<bool, Error> {
         Some(ino) => Ok(txn.inode(ino).await?.is_some()),
         None => Ok(false),
     }
+}
+
+/// Whether below a directory's key, of which there is no directory here, something is yet to be deleted or
+/// to be moved away.
+async fn has_remains(txn: &mut Txn<'_>, directory: &str) -> Result<bool, Error> {
+    let garbage = keys::garbage(directory);
+    if !txn.rows(&garbage, None, 1).await?.is_empty() {
+        return Ok(true);
+    }
+    let claims = keys::claim(directory);
+    for (key, value) in txn.rows(&claims, None, CLAIMS_LOOKED_AT).await? {
+        let claim: ClaimRow = decode(&key, &value)?;
+        if txn.inode(claim.ino).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A name that the journal doesn't know.

@@ -5,7 +5,7 @@ use super::unlink::make_orphan;
 use crate::attempts::transact;
 use crate::records::corrupt;
 use crate::txn::Txn;
-use crate::types::{Ino, Inode, Kind, Seen, Timestamp};
+use crate::types::{Ino, Inode, Kind, Replacement, Seen, Timestamp};
 use crate::{Error, Journal, keys};
 
 /// Names of one inode that are removed at once when its object is gone.
@@ -21,6 +21,42 @@ impl Journal {
     pub async fn refresh(&self, ino: Ino, seen: &Seen, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => refresh(txn, ino, seen, now))
     }
+
+    /// Somebody else has replaced the object that holds all the bytes of a file whose name or attributes
+    /// are still on their way to the store: its bytes are theirs from now on. If it has `moved`, their key
+    /// is not this file's any more, and does not become garbage when it gets its own. False, and nothing is
+    /// done, if the file was written to.
+    pub async fn superseded(
+        &self,
+        ino: Ino,
+        new: &Replacement,
+        moved: bool,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        transact!(self, txn => supersede(txn, ino, new, moved, now))
+    }
+}
+
+async fn supersede(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    new: &Replacement,
+    moved: bool,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let mut row = txn.need(ino).await?;
+    let inode = &row.inode;
+    let is_clean = inode.nlink > 0 && inode.content.writer.is_none() && !inode.is_content_dirty();
+    let origin = inode.content.origin.clone().filter(|_| is_clean);
+    let Some(origin) = origin.filter(|origin| origin.checked <= now) else {
+        return Ok(false);
+    };
+    if moved && txn.claim(&origin.key).await? == Some(ino) {
+        txn.clear(&keys::claim(&origin.key));
+    }
+    replace_object(&mut row, new.etag.clone(), new.size, new.mtime, now);
+    txn.put_inode(&row)?;
+    Ok(true)
 }
 
 async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Result<Inode, Error> {

@@ -3,11 +3,14 @@
 //!
 //! `reap` leaves these rows alone: an upload whose inode is gone must still be aborted in the store,
 //! and only its row knows of it.
+//!
+//! A store names an upload in its answer, which may be lost, or the daemon killed before it is recorded. So
+//! a row says beforehand that an upload of this key was asked for; it goes with the record of the name.
 
 use crate::attempts::{look, transact};
-use crate::records::{PartRow, UploadRow, corrupt, decode};
+use crate::records::{AskedRow, PartRow, UploadRow, corrupt, decode};
 use crate::txn::Txn;
-use crate::types::{Epoch, Ino, Upload};
+use crate::types::{AskedUploads, Epoch, Ino, Timestamp, Upload};
 use crate::{Error, Journal, keys};
 
 impl Journal {
@@ -35,7 +38,54 @@ impl Journal {
         })
     }
 
-    /// An upload was started; an earlier one of this inode is forgotten (abort it first).
+    /// The store is about to be asked for an upload.
+    pub async fn upload_asked(&self, key: &str, now: Timestamp) -> Result<(), Error> {
+        let row = keys::asked_uploads(key);
+        transact!(self, txn => async {
+            let before: Option<AskedRow> = txn.load(&row).await?;
+            let asked = AskedRow {
+                count: before.map_or(0, |before| before.count).saturating_add(1),
+                since: before.map_or(now, |before| before.since),
+                until: now,
+            };
+            txn.put(&row, &asked)
+        })
+    }
+
+    /// Uploads that were asked for and whose names were not heard, after a key, in the order of keys.
+    pub async fn asked_uploads(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<AskedUploads>, Error> {
+        let prefix = keys::asked_uploads("");
+        let after = after.map(keys::asked_uploads);
+        look!(self, txn => async {
+            let rows = txn.rows(&prefix, after.as_deref(), limit).await?;
+            rows.into_iter()
+                .map(|(key, value)| {
+                    let row: AskedRow = decode(&key, &value)?;
+                    let object = String::from_utf8(key[prefix.len()..].to_vec())
+                        .map_err(|_| corrupt(&key, "an object key that isn't UTF-8".into()))?;
+                    Ok(AskedUploads { key: object, since: row.since, until: row.until })
+                })
+                .collect()
+        })
+    }
+
+    /// None of these uploads is in the store any more. More that were asked for since are remembered.
+    pub async fn asked_uploads_gone(&self, gone: &AskedUploads) -> Result<(), Error> {
+        let row = keys::asked_uploads(&gone.key);
+        transact!(self, txn => async {
+            let now: Option<AskedRow> = txn.load(&row).await?;
+            if now.is_some_and(|now| now.until == gone.until) {
+                txn.clear(&row);
+            }
+            Ok(())
+        })
+    }
+
+    /// An upload that was asked for has a name; an earlier one of this inode is forgotten (abort it first).
     pub async fn upload_started(
         &self,
         ino: Ino,
@@ -51,8 +101,18 @@ impl Journal {
             part_bytes,
         };
         let row = &row;
+        let asked = keys::asked_uploads(key);
         transact!(self, txn => async {
             clear_parts(txn, ino);
+            let waiting: Option<AskedRow> = txn.load(&asked).await?;
+            match waiting {
+                Some(waiting) if waiting.count > 1 => {
+                    let count = waiting.count - 1;
+                    txn.put(&asked, &AskedRow { count, ..waiting })?;
+                }
+                Some(_) => txn.clear(&asked),
+                None => {}
+            }
             txn.put(&keys::upload(ino), row)
         })
     }
@@ -71,11 +131,14 @@ impl Journal {
         })
     }
 
-    /// The upload is complete or aborted.
-    pub async fn upload_cleared(&self, ino: Ino) -> Result<(), Error> {
+    /// This upload is complete or aborted. One that took its place stays.
+    pub async fn upload_cleared(&self, ino: Ino, upload_id: &str) -> Result<(), Error> {
         transact!(self, txn => async {
-            clear_parts(txn, ino);
-            txn.clear(&keys::upload(ino));
+            let row: Option<UploadRow> = txn.load(&keys::upload(ino)).await?;
+            if row.is_some_and(|row| row.upload_id == upload_id) {
+                clear_parts(txn, ino);
+                txn.clear(&keys::upload(ino));
+            }
             Ok(())
         })
     }

@@ -101,6 +101,9 @@ pub struct Garbage {
     pub key: String,
     /// The version that we knew; somebody else's newer one need not be deleted.
     pub etag: Option<String>,
+    /// Not known to be there: something of ours was about to be put there, and nothing more was heard.
+    /// Whatever is there may be somebody else's.
+    pub attempted: bool,
     /// It is a directory's key.
     pub directory: bool,
 }
@@ -127,6 +130,17 @@ pub struct Upload {
     pub part_bytes: u64,
     /// The parts that the store has acknowledged, in order: number from 1, and ETag.
     pub parts: Vec<(u32, String)>,
+}
+
+/// Multipart uploads under one key that were asked for, and whose names were not heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedUploads {
+    /// The object key.
+    pub key: String,
+    /// When the first of them was asked for.
+    pub since: Timestamp,
+    /// When the last of them was asked for.
+    pub until: Timestamp,
 }
 
 /// Totals.

@@ -14,12 +14,13 @@ mod time;
 
 pub use acl::{Acl, AclKind};
 pub use answers::{
-    DirEntry, FlushOutcome, Former, Garbage, Orphan, Removed, Renamed, Resync, Unsynced, Upload,
-    Usage, Wanted,
+    AskedUploads, DirEntry, FlushOutcome, Former, Garbage, Orphan, Removed, Renamed, Resync,
+    Unsynced, Upload, Usage, Wanted,
 };
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};
 pub use requests::{
-    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Seen, SetAttr, XattrMode,
+    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Replacement, Seen, SetAttr,
+    XattrMode,
 };
 pub use time::Timestamp;

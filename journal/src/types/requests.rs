@@ -150,6 +150,17 @@ pub enum Seen {
     Gone,
 }
 
+/// Somebody else's object in the place of one of ours, for `superseded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// Its ETag, where the store has them.
+    pub etag: Option<String>,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Last change.
+    pub mtime: Timestamp,
+}
+
 /// What is known about a directory's listing in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {

@@ -5,6 +5,8 @@
 //! the version that was read, by `x-amz-copy-source-if-match`. Objects above [`COPY_BYTES_MAX`] are
 //! copied in parts of [`COPY_PART_BYTES`], a few at once.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use serde::Deserialize;
@@ -20,6 +22,9 @@ use crate::wire::escape_path;
 
 /// Largest object that one request copies, by Amazon's rules.
 const COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// Longest wait for the answer to a copy: for the request, and for its bytes at the slowest rate of servers.
+const COPY_SECONDS: u64 = 60;
+const COPY_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
 /// Parts of larger copies.
 const COPY_PART_BYTES: u64 = 1024 * 1024 * 1024;
 /// Parts copied at the same time.
@@ -73,14 +78,16 @@ impl S3 {
             .headers(&headers)?
             .headers(self.client.write_headers())?
             .header("x-amz-metadata-directive", "REPLACE")?;
-        let etag = self
-            .send_copy(
+        let request = self.of_version(request, from, meta.etag.as_ref())?;
+        let patience = Duration::from_secs(COPY_SECONDS + meta.size / COPY_BYTES_PER_SECOND);
+        match tokio::time::timeout(patience, self.send_copy(op, from, request)).await {
+            Ok(etag) => Ok(Put { etag: Some(etag?) }),
+            Err(_) => Err(Error::transient(
                 op,
-                from,
-                self.of_version(request, from, meta.etag.as_ref())?,
-            )
-            .await?;
-        Ok(Put { etag: Some(etag) })
+                from.as_str(),
+                format!("no answer within {} seconds", patience.as_secs()),
+            )),
+        }
     }
 
     async fn copy_in_parts(

@@ -168,20 +168,21 @@ impl S3 {
 
 fn read_listing(op: &'static str, dir: &ObjectKey, answer: Answer) -> Result<Listing> {
     let problem = |detail: String| {
-        Error::other(
+        Error::transient(
             op,
             dir.as_str(),
             format!("the store's listing can't be read: {detail}"),
         )
     };
     let text = std::str::from_utf8(&answer.body).map_err(|e| problem(e.to_string()))?;
-    if !text.contains("ListBucketResult") {
-        return Err(problem("it is not a ListBucketResult".to_owned()));
+    // One that is cut off must not count as all there is.
+    if !text.contains("</ListBucketResult>") {
+        return Err(problem("it is not a whole ListBucketResult".to_owned()));
     }
     quick_xml::de::from_str(text).map_err(|e| problem(e.to_string()))
 }
 
-fn decode(text: &str, encoded: bool) -> Option<String> {
+pub(super) fn decode(text: &str, encoded: bool) -> Option<String> {
     if !encoded {
         return Some(text.to_owned());
     }
@@ -193,6 +194,6 @@ fn decode(text: &str, encoded: bool) -> Option<String> {
 }
 
 /// A time as listings have it: `2026-01-02T03:04:05.000Z`.
-fn parse_time(text: &str) -> SystemTime {
+pub(super) fn parse_time(text: &str) -> SystemTime {
     DateTime::parse_from_rfc3339(text).map_or(UNIX_EPOCH, SystemTime::from)
 }

@@ -15,6 +15,7 @@
 //! | `list` | ListObjectsV2, with encoded keys |
 //! | `objects` | Head, Get, Put, Delete |
 //! | `multipart` | CreateMultipartUpload, UploadPart, Complete, Abort |
+//! | `uploads` | ListMultipartUploads, ListParts |
 //! | `copy` | CopyObject, UploadPartCopy |
 //!
 //! Bodies are covered by the signature (SHA-256), which servers verify; so a flipped bit on the way up
@@ -27,6 +28,7 @@ mod error;
 mod list;
 mod multipart;
 mod objects;
+mod uploads;
 
 use std::ops::Range;
 
@@ -39,8 +41,8 @@ use crate::error::{Error, ProbeError, Result};
 use crate::keys::ObjectKey;
 use crate::settings::Settings;
 use crate::types::{
-    Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, PartTag, Put,
-    UploadId,
+    Capabilities, Condition, DirMarkers, ETag, ListPage, ListToken, ObjectMeta, OpenUpload,
+    PartTag, Put, UploadId,
 };
 use crate::url::StoreUrl;
 
@@ -170,6 +172,14 @@ impl Backend for S3 {
 
     async fn abort(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
         self.abort_upload(key, upload).await
+    }
+
+    async fn uploads(&self, key: &ObjectKey) -> Result<Vec<OpenUpload>> {
+        self.list_uploads(key).await
+    }
+
+    async fn has_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<bool> {
+        self.any_part(key, upload).await
     }
 
     async fn set_attributes(

@@ -1,5 +1,7 @@
 //! Uploads in parts.
 //!
+//! Beginning is sent once: a repeated one would make two uploads, and nobody would know of the first.
+//!
 //! Completing takes the condition on the object. It is sent once: if the answer gets lost, a second
 //! try finds no upload any more, or an object that fails the condition. In both cases the object is
 //! looked at: its ETag must be the one that the parts give, the MD5 over the parts' MD5s with their
@@ -41,7 +43,8 @@ impl S3 {
         let request = Request::new(OP, key.as_str(), Method::POST, Some(self.full(key)))
             .query("uploads", "")
             .headers(headers)?
-            .headers(self.client.write_headers())?;
+            .headers(self.client.write_headers())?
+            .once();
         let answer = self.client.send(request).await?;
         let created: Created = quick_xml::de::from_reader(&answer.body[..]).map_err(|e| {
             Error::other(

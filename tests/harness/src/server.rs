@@ -20,6 +20,13 @@ use crate::programs::python;
 
 const ACCESS_KEY: &str = "fused-test";
 const SECRET_KEY: &str = "fused-test-secret";
+/// What servers answer when a condition does not hold.
+const REFUSALS: [&str; 4] = [
+    "PreconditionFailed",
+    "412",
+    "NoSuchKey",
+    "ConditionalRequestConflict",
+];
 const REGION: &str = "us-east-1";
 
 /// A running S3 server.
@@ -223,6 +230,19 @@ impl Bucket {
     pub fn put_file(&self, key: &str, file: &Path) {
         self.do_it("put", json!({ "key": key, "file": file }))
             .expect("a put");
+    }
+
+    /// Writes an object in the place of the version `over`, or where there is none; false, and nothing
+    /// is written, if something else is there.
+    pub fn put_if(&self, key: &str, bytes: &[u8], over: Option<&str>) -> bool {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(bytes).expect("a temporary file");
+        let request = json!({ "key": key, "file": file.path(), "over": over });
+        match self.do_it("put_if", request) {
+            Ok(_) => true,
+            Err(error) if REFUSALS.iter().any(|code| error["error"] == *code) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Fetches an object into a file; false if there is none.

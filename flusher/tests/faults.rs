@@ -1,0 +1,325 @@
+//! Answers that are lost, cut off or wrong, one at a time.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{PART, Rig, bytes, run};
+use flusher::Flusher;
+use harness::{Fault, Proxy};
+use journal::Ino;
+use remote::{Access, ObjectKey, PosixAttrs};
+
+/// The fault happens to the first requests that are so, `times` times.
+fn inject(proxy: &Proxy, fault: Fault, mut times: usize, is: fn(&str) -> bool) {
+    proxy.judge(move |line| {
+        let hit = times > 0 && is(line);
+        times -= usize::from(hit);
+        hit.then_some(fault)
+    });
+}
+
+fn is_put(line: &str) -> bool {
+    line.starts_with("PUT") && !line.contains("partNumber=")
+}
+
+fn is_begin(line: &str) -> bool {
+    line.starts_with("POST") && line.contains("?uploads")
+}
+
+async fn until(what: &str, is: impl AsyncFn() -> bool) {
+    let mut waited = 0;
+    while !is().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        waited += 1;
+        assert!(waited < 1000, "waited in vain: {what}");
+    }
+}
+
+async fn uploads(rig: &Rig, key: &str) -> usize {
+    rig.store
+        .uploads(&ObjectKey::from(key))
+        .await
+        .unwrap()
+        .len()
+}
+
+/// Writes `f`, whose object arrives without anybody hearing of it, and nothing gets through after that.
+async fn arrived_unheard(rig: &Rig, flusher: &Flusher) -> Ino {
+    let mut lost = false;
+    rig.proxy.as_ref().unwrap().judge(move |line| {
+        let put = is_put(line) && !std::mem::replace(&mut lost, true);
+        Some(match put {
+            true => Fault::LoseAnswer,
+            false => Fault::Refuse(503, "SlowDown"),
+        })
+    });
+    let ino = rig.write(Ino::ROOT, "f", b"ours").await;
+    flusher.flush_all();
+    until("it arrives", async || rig.object("f").await.is_some()).await;
+    ino
+}
+
+#[test]
+fn an_object_that_arrived_unheard_goes_with_its_file() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let flusher = rig.start();
+        arrived_unheard(&rig, &flusher).await;
+        rig.unlink("f").await;
+        rig.proxy.as_ref().unwrap().mend();
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
+fn an_object_that_arrived_unheard_does_not_stay_under_its_files_old_name() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let flusher = rig.start();
+        arrived_unheard(&rig, &flusher).await;
+        rig.rename("f", "g").await;
+        rig.proxy.as_ref().unwrap().mend();
+        rig.settled(&flusher).await;
+        assert_eq!(rig.keys().await, ["g"]);
+        assert_eq!(rig.object("g").await.unwrap(), "ours");
+        assert_eq!(flusher.status().conflicts, 0);
+    });
+}
+
+#[test]
+fn an_object_that_arrived_unheard_before_a_crash_does_not_stay_either() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let flusher = rig.start();
+        arrived_unheard(&rig, &flusher).await;
+        flusher.stop().await;
+        rig.unlink("f").await;
+        rig.proxy.as_ref().unwrap().mend();
+        let flusher = rig.start();
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
+fn what_somebody_else_has_put_over_an_object_that_arrived_unheard_stays() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let flusher = rig.start();
+        arrived_unheard(&rig, &flusher).await;
+        rig.foreign_put("f", b"theirs").await;
+        rig.unlink("f").await;
+        rig.proxy.as_ref().unwrap().mend();
+        rig.settled(&flusher).await;
+        assert_eq!(rig.object("f").await.unwrap(), "theirs");
+    });
+}
+
+#[test]
+fn an_upload_whose_name_was_never_heard_is_aborted_and_nobody_elses_is() {
+    run(async {
+        let Some(mut rig) = Rig::bucket().await else {
+            return;
+        };
+        rig.config.stray_age = Duration::ZERO;
+        let (key, attrs) = (ObjectKey::from("large"), PosixAttrs::default());
+        // One with a part under the same key, and one without any that we never asked for.
+        let theirs = rig.store.multipart(&key, &attrs).await.unwrap();
+        let part = Bytes::from_static(b"theirs");
+        rig.store.put_part(&key, &theirs, 1, part).await.unwrap();
+        let other = ObjectKey::from("other");
+        rig.store.multipart(&other, &attrs).await.unwrap();
+        let proxy = rig.proxy.as_ref().unwrap();
+        inject(proxy, Fault::LoseAnswer, 2, is_begin);
+        let flusher = rig.start();
+        let content = bytes(2 * PART, 3);
+        rig.write(Ino::ROOT, "large", &content).await;
+        rig.settled(&flusher).await;
+        assert!(rig.object("large").await.unwrap() == content);
+        assert_eq!(proxy.injected()["lost answer"], 2);
+        until("the unheard ones are gone", async || {
+            uploads(&rig, "large").await == 1
+        })
+        .await;
+        let left = rig.store.uploads(&key).await.unwrap();
+        assert_eq!(left[0].id, theirs);
+        assert_eq!(uploads(&rig, "other").await, 1);
+        until("the journal forgets them", async || {
+            rig.journal.asked_uploads(None, 9).await.unwrap().is_empty()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_lost_upload_is_left_alone_until_it_is_old() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        inject(rig.proxy.as_ref().unwrap(), Fault::LoseAnswer, 1, is_begin);
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "large", &bytes(2 * PART, 3)).await;
+        rig.settled(&flusher).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(uploads(&rig, "large").await, 1);
+        assert_eq!(rig.journal.asked_uploads(None, 9).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn an_upload_with_a_part_that_the_store_does_not_know_is_begun_anew_and_none_is_left() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        inject(proxy, Fault::WrongEtag, 1, |line| {
+            line.contains("partNumber=1")
+        });
+        let flusher = rig.start();
+        let content = bytes(2 * PART, 3);
+        rig.write(Ino::ROOT, "large", &content).await;
+        rig.settled(&flusher).await;
+        assert!(rig.object("large").await.unwrap() == content);
+        assert_eq!(uploads(&rig, "large").await, 0);
+    });
+}
+
+#[test]
+fn an_abort_that_is_never_answered_holds_up_nothing_else() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        let is_part = |line: &str| line.contains("partNumber=");
+        proxy.hold(is_part);
+        rig.write(Ino::ROOT, "large", &bytes(2 * PART, 1)).await;
+        let flusher = rig.start();
+        flusher.flush_all();
+        proxy.wait_for_held();
+        flusher.stop().await;
+        proxy.release();
+        rig.unlink("large").await;
+        inject(proxy, Fault::Silence, usize::MAX, |line| {
+            line.starts_with("DELETE") && line.contains("uploadId=")
+        });
+        let flusher = rig.start();
+        until("an abort is tried", async || {
+            proxy.injected().contains_key("silence")
+        })
+        .await;
+        rig.write(Ino::ROOT, "small", b"s").await;
+        rig.settled(&flusher).await;
+        assert_eq!(rig.object("small").await.unwrap(), "s");
+    });
+}
+
+#[test]
+fn a_store_that_is_unwell_while_it_is_probed_is_not_taken_for_one_without_uploads_in_parts() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        let remote = &rig.config.rooms.remote;
+        inject(proxy, Fault::Refuse(503, "SlowDown"), 4, is_begin);
+        let capabilities = remote.probe(Access::ReadWrite).await.unwrap();
+        assert!(capabilities.multipart && capabilities.conditional_complete);
+        inject(proxy, Fault::Refuse(503, "SlowDown"), usize::MAX, is_begin);
+        assert!(remote.probe(Access::ReadWrite).await.is_err());
+    });
+}
+
+#[test]
+fn half_a_listing_is_no_listing_and_half_a_body_is_asked_for_again() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        for n in 0..5 {
+            rig.foreign_put(&format!("f{n}"), b"0123456789").await;
+        }
+        let (proxy, remote) = (rig.proxy.as_ref().unwrap(), &rig.config.rooms.remote);
+        inject(proxy, Fault::ShortAnswer, usize::MAX, |line| {
+            line.contains("list-type=2")
+        });
+        let root = ObjectKey::default();
+        assert!(remote.list_page(&root, None, 1000).await.is_err());
+        inject(proxy, Fault::ShortAnswer, 2, |line| line.starts_with("GET"));
+        let read = remote.get(&ObjectKey::from("f1"), 0..10, None).await;
+        assert_eq!(read.unwrap(), "0123456789");
+        inject(proxy, Fault::ShortAnswer, usize::MAX, |line| {
+            line.starts_with("GET")
+        });
+        let read = remote.get(&ObjectKey::from("f1"), 0..10, None).await;
+        assert!(matches!(read, Err(remote::Error::ShortBody { .. })));
+    });
+}
+
+#[test]
+fn an_object_left_to_a_file_that_is_gone_before_it_was_put_there_goes_too() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"first").await;
+        let second = rig.write(Ino::ROOT, "g", b"second").await;
+        rig.settled(&flusher).await;
+        // The replaced file is not reaped yet: somebody has it open.
+        let (root, now) = (Ino::ROOT, journal::Timestamp::now());
+        let renamed = rig
+            .journal
+            .rename(root, b"g", root, b"f", journal::RenameMode::Replace, now)
+            .await
+            .unwrap();
+        let first = renamed.replaced.unwrap().inode.ino;
+        // Nothing is known of the key any more, and the copy does not get there.
+        inject(proxy, Fault::Refuse(503, "SlowDown"), usize::MAX, |_| true);
+        flusher.flush_all();
+        until("it leaves its object", async || {
+            let first = rig.journal.inode(first).await.unwrap();
+            first.is_some_and(|inode| inode.content.origin.is_none())
+        })
+        .await;
+        rig.unlink("f").await;
+        rig.journal.reap(first).await.unwrap();
+        assert!(rig.journal.inode(second).await.unwrap().is_none());
+        proxy.mend();
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
+fn an_object_of_ours_goes_although_looks_at_it_name_wrong_versions() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"ours").await;
+        rig.settled(&flusher).await;
+        inject(rig.proxy.as_ref().unwrap(), Fault::WrongEtag, 5, |line| {
+            line.starts_with("HEAD")
+        });
+        rig.unlink("f").await;
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
