@@ -296,7 +296,9 @@ impl Vfs {
             let Some(spare) = self.spare_of(unsafe_ino).await? else {
                 return Ok(false);
             };
-            if !self.is_whole_or_clean(&spare)? && !self.go_back_to_former(spare.ino).await? {
+            if self.is_whole_or_clean(&spare)? {
+                self.seal_survivor(&spare).await?;
+            } else if !self.go_back_to_former(spare.ino).await? {
                 // That one had replaced another before it was safe.
                 unsafe_ino = spare.ino;
                 continue;
@@ -306,6 +308,9 @@ impl Vfs {
                 .journal()
                 .restore(spare.ino, lost.ino, aside.as_deref(), now())
                 .await?;
+            if restored && spare.is_content_dirty() {
+                self.begin_another_version(spare.ino).await?;
+            }
             if !restored {
                 tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
             }
