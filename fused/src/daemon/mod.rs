@@ -145,6 +145,7 @@ fn assemble(
     config.stray_age = options.stale_uploads;
     let flusher = Flusher::idle(config);
     let rooms = &open.rooms;
+    let cache_size = options.cache_size;
     let config = vfs::Config {
         fsync: match options.fsync {
             Fsync::Local => FsyncTarget::Local,
@@ -155,7 +156,7 @@ fn assemble(
         gid: options.gid,
         umask: options.umask,
         read_only: options.ro,
-        cache_bytes_max: cache_budget(options, rooms),
+        cache_limit: Arc::new(move |available| cache_size.bytes(available)),
         dirty_wait: options.dirty_wait,
         settle: options.settle,
         passthrough: options.passthrough == Passthrough::Auto,
@@ -174,18 +175,6 @@ fn assemble(
     );
     listener.listen(&vfs);
     vfs
-}
-
-fn cache_budget(options: &MountOptions, rooms: &Rooms) -> u64 {
-    match rooms.extents.usage() {
-        Ok(usage) => options
-            .cache_size
-            .bytes(usage.fs_free_bytes.saturating_add(usage.used_bytes)),
-        Err(error) => {
-            tracing::warn!(%error, "cannot see how large the cache is; its budget is not limited");
-            u64::MAX
-        }
-    }
 }
 
 async fn recover(vfs: &Vfs, open: &OpenRooms, cache_dir: &CacheDir) -> Result<(), Error> {

@@ -76,7 +76,7 @@ pub enum FsyncTarget {
 }
 
 /// How a file system is to behave; see the mount options of the same names.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// When fsync(2) returns.
     pub fsync: FsyncTarget,
@@ -90,8 +90,9 @@ pub struct Config {
     pub umask: u32,
     /// Nothing may be changed.
     pub read_only: bool,
-    /// Bytes that the extents may occupy.
-    pub cache_bytes_max: u64,
+    /// Bytes that the extents may occupy, given how many they could have at most: the free bytes of their
+    /// file system plus their own.
+    pub cache_limit: Arc<dyn Fn(u64) -> u64 + Send + Sync>,
     /// How long a writer is held back while the cache is full of dirty data, before ENOSPC.
     pub dirty_wait: Duration,
     /// How long a change is left alone before it is uploaded or, if that protects something, synced.
@@ -149,7 +150,7 @@ struct Inner {
 impl Vfs {
     /// Puts a file system together, for [`Vfs::recover`] and then [`Vfs::begin`].
     pub fn new(config: Config, parts: Parts) -> Self {
-        Self {
+        let vfs = Self {
             inner: Arc::new(Inner {
                 passthrough: config.passthrough.into(),
                 space: space::Ledger::default(),
@@ -163,7 +164,9 @@ impl Vfs {
                 nursery: nursery::Nursery::default(),
                 reaper: reaper::Reaper::default(),
             }),
-        }
+        };
+        vfs.look_at_budget();
+        vfs
     }
 
     /// Starts the background work (flushing, reaping, eviction) on the current tokio runtime; it runs
@@ -202,11 +205,6 @@ impl Vfs {
     /// Whether the kernel is to use extent files by itself where it can.
     pub fn wants_passthrough(&self) -> bool {
         self.inner.config.passthrough
-    }
-
-    /// Bytes that the cache may occupy.
-    pub fn cache_budget(&self) -> u64 {
-        self.inner.config.cache_bytes_max
     }
 
     /// The kernel refused a backing file: from now on every new open goes through the daemon.

@@ -46,6 +46,7 @@ pub struct Ledger {
     last_use: Mutex<HashMap<Ino, u64>>,
     look: Arc<Notify>,
     freed: Notify,
+    budget_bytes: AtomicU64,
 }
 
 impl Ledger {
@@ -80,13 +81,35 @@ impl Vfs {
     /// statfs(2): what can be written without waiting for an upload.
     pub async fn space(&self) -> Result<Space> {
         let usage = self.extents().usage()?;
-        let budget = self.inner.config.cache_bytes_max;
+        let budget = self.cache_budget();
         let dirty = self.flusher().status().dirty_bytes;
         Ok(Space {
             total_bytes: usage.fs_total_bytes.min(budget),
             free_bytes: budget.saturating_sub(dirty).min(usage.fs_free_bytes),
             inodes: self.journal().counters().await?.inodes,
         })
+    }
+
+    /// Bytes that the cache may hold.
+    pub fn cache_budget(&self) -> u64 {
+        self.inner.space.budget_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Looks again how large the cache may be: it may have been started on a disk that others had filled.
+    /// What is less than before is others' doing, and no reason to give anything up.
+    pub(super) fn look_at_budget(&self) {
+        let budget = match self.extents().usage() {
+            Ok(usage) => {
+                let available = usage.fs_free_bytes.saturating_add(usage.used_bytes);
+                (self.inner.config.cache_limit)(available)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot see how large the cache is; its budget is not limited");
+                u64::MAX
+            }
+        };
+        let budget_bytes = &self.inner.space.budget_bytes;
+        budget_bytes.fetch_max(budget, Ordering::Relaxed);
     }
 
     /// Bytes of the cache budget in use.
@@ -119,7 +142,7 @@ impl Vfs {
 
     fn has_room(&self) -> bool {
         let used = self.extents().used_bytes();
-        used < self.inner.config.cache_bytes_max && !self.journal().is_short_of_space()
+        used < self.cache_budget() && !self.journal().is_short_of_space()
     }
 
     fn no_room(&self, waited: Duration) -> Result<Error> {
@@ -131,7 +154,7 @@ impl Vfs {
             },
             false => Error::CacheFull {
                 dirty_bytes: self.flusher().status().dirty_bytes,
-                dirty_bytes_max: self.inner.config.cache_bytes_max,
+                dirty_bytes_max: self.cache_budget(),
                 waited_s,
             },
         })
@@ -184,7 +207,7 @@ impl Vfs {
 
     /// How much is to be left of what is `used`, if any is to go.
     fn evicts_to(&self, used: u64) -> Option<u64> {
-        let budget = self.inner.config.cache_bytes_max;
+        let budget = self.cache_budget();
         if self.journal().is_short_of_space() {
             let kept = used / 100 * SHORT_KEEP_PERCENT;
             return Some(kept.min(budget / 100 * LOW_PERCENT));
@@ -219,6 +242,7 @@ pub fn spawn_evictor(inner: &Arc<Inner>) {
                 return;
             };
             let vfs = Vfs { inner };
+            vfs.look_at_budget();
             if let Err(error) = vfs.evict_to_low().await {
                 tracing::error!(%error, "cannot free cache space");
             }
