@@ -328,3 +328,22 @@ fn the_format_of_the_seal_is_what_it_was_in_the_first_release() {
 
 /// Written down once; see the test above.
 const SEAL_OF_FORMAT_1: u64 = 8_508_789_756_012_422_463;
+
+/// An evicted file takes what is fetched up to its present length, however short it was once.
+#[test]
+fn a_file_that_was_cut_grew_and_was_emptied_can_be_filled() {
+    everywhere(|store| async move {
+        let file = store.create(ID).unwrap();
+        let granule = store.capabilities().granule;
+        let len = 3 * granule;
+        file.write_at(0, &pattern(9, len as usize)).unwrap();
+        file.truncate(1).unwrap();
+        file.write_at(1, &pattern(10, len as usize - 1)).unwrap();
+        file.empty().unwrap();
+        assert_eq!(file.missing(0..len, len), vec![0..len]);
+        let origin = Bytes::from(pattern(11, len as usize));
+        file.fill(0, origin.clone()).await.unwrap();
+        assert!(file.is_resident(len));
+        assert_eq!(file.read_at(0, len as usize).await.unwrap(), origin);
+    });
+}

@@ -17,6 +17,7 @@ harness::every_way!(
     what_is_freed_is_fetched_again,
     what_is_not_in_the_store_is_not_freed,
     a_file_that_is_open_is_freed_and_goes_on,
+    a_file_that_was_shorter_in_between_is_freed_and_is_itself,
 );
 
 /// A file of random bytes, in the store and in no cache; and the same bytes.
@@ -147,6 +148,34 @@ fn what_is_not_in_the_store_is_not_freed(way: &Way) {
     let freed = free(&mount);
     assert_eq!(freed["files"], 0);
     assert_eq!(fs::read(mount.join("f")).unwrap(), b"not yet");
+}
+
+fn a_file_that_was_shorter_in_between_is_freed_and_is_itself(way: &Way) {
+    let (mount, mut content) = in_the_store(way, 2 * MIB);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(mount.join("f"))
+        .unwrap();
+    file.set_len(1).unwrap();
+    file.write_all_at(&content[1..MIB], 1).unwrap();
+    content.truncate(MIB);
+    wait_until("freed", std::time::Duration::from_secs(30), || {
+        mount.sync();
+        free(&mount)["files"] == 1
+    });
+    nix::fcntl::posix_fadvise(
+        &file,
+        0,
+        0,
+        nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+    )
+    .unwrap();
+    let mut read = vec![0; MIB];
+    file.read_exact_at(&mut read, 0).unwrap();
+    assert!(read == content);
+    drop(file);
+    everywhere(way, &mount, &content);
 }
 
 fn a_file_that_is_open_is_freed_and_goes_on(way: &Way) {

@@ -18,8 +18,8 @@
 //!    direct fills at most once, and a stream of them can't starve it.
 //! 4. Exclusive work waits until nothing is in flight, and whoever comes later waits behind it.
 //! 5. Data that was fetched before a shrinking truncate must not appear after it: fills end at the
-//!    smallest length that the file has had since it was opened (`fill_end`). `valid` only shrinks within
-//!    a generation, so nothing beyond is ever wanted.
+//!    smallest length that the file has had since it was opened, or emptied (`fill_end`). `valid` only
+//!    shrinks in between, so nothing beyond is ever wanted.
 //!
 //! A claim is only held by a request that an engine has been given: no claim waits for memory, for the
 //! network or for a task to be polled. So the wait of a synchronous caller is bounded by the queue of
@@ -338,6 +338,13 @@ impl ExclusivePass<'_> {
     /// The range is a hole now.
     pub(crate) fn remove(&self, range: &Range<u64>) {
         self.gate.state.lock().resident.remove(range.clone());
+    }
+
+    /// The file has been emptied: whatever is fetched from now on is wanted.
+    pub(crate) fn emptied(&self) {
+        let mut state = self.gate.state.lock();
+        state.resident = Resident::default();
+        state.fill_end = u64::MAX;
     }
 
     /// The file has been cut: nothing beyond is resident, and nothing fetched for there is wanted.

@@ -97,6 +97,25 @@ impl ExtentFile {
         Ok(())
     }
 
+    /// Makes one hole of the whole file, whatever its length was in between. The caller sees to it that
+    /// nothing that was fetched before is still on its way.
+    pub fn empty(&self) -> Result<()> {
+        self.store.check()?;
+        let pass = self.gate.exclusive();
+        let end = self
+            .size()?
+            .next_multiple_of(self.store.capabilities.granule);
+        if end > 0 {
+            let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&*self.file, mode, 0, end as i64)
+                .map_err(|error| self.error("emptying", error))?;
+        }
+        pass.emptied();
+        drop(pass);
+        self.recount();
+        Ok(())
+    }
+
     /// Writes zeros that count as data, up to the end of the file at most: a program's hole in a range
     /// that would otherwise be taken for not fetched. Edges as for `write_at`.
     pub fn zero_range(&self, range: Range<u64>) -> Result<()> {

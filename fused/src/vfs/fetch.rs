@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use futures::{TryStreamExt, stream};
 use journal::Origin;
+use nix::errno::Errno;
 use remote::{ETag, ObjectKey};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -209,7 +210,7 @@ impl Vfs {
                 self.inner.space.grew();
             }
             if landings.is_empty() {
-                return Ok(());
+                return all_here(file, range);
             }
             for landing in landings {
                 landing.wait().await;
@@ -284,6 +285,18 @@ impl Vfs {
         }
         Ok(is_there)
     }
+}
+
+/// Rather an error than zeros that nobody wrote.
+fn all_here(file: &OpenFile, range: Range<u64>) -> Result<()> {
+    let source = file.source.read().clone();
+    let missing = file.extents.missing(range, source.valid);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let key = source.origin.map(|origin| origin.key);
+    tracing::error!(ino = %file.ino, ?key, ?missing, "what was fetched is not there");
+    Err(Errno::EIO.into())
 }
 
 /// The object that was asked for is not there any more, or not in that version.
