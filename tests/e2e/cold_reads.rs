@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::thread;
 
-use harness::{Mount, Random, Way, wait_until};
+use harness::{Way, wait_until};
+
+use crate::partial_files::{in_the_store, resident};
 
 const MIB: usize = 1 << 20;
 const KIB: usize = 1 << 10;
@@ -14,21 +16,6 @@ harness::every_way!(
     a_file_that_is_read_through_is_all_here_afterwards,
     readers_of_all_kinds_see_the_same_bytes,
 );
-
-/// An object of random bytes under `f`, in no cache; and the same bytes.
-fn cold(way: &Way, bytes: usize) -> (Mount, Vec<u8>) {
-    let mount = way.mount();
-    Random::write_file(bytes as u64, &mount.join("f"), bytes);
-    let content = fs::read(mount.join("f")).unwrap();
-    mount.sync();
-    mount.unmount();
-    (way.mount(), content)
-}
-
-fn resident(mount: &Mount) -> usize {
-    let text = mount.attribute("f", "user.fused.resident");
-    text.trim().parse().expect("a number of bytes")
-}
 
 /// Offsets all over the file, no two near each other.
 fn scattered(count: usize, below: usize) -> impl Iterator<Item = usize> {
@@ -44,7 +31,7 @@ fn read(file: &File, content: &[u8], offset: usize, len: usize) {
 
 fn reads_at_random_places_fetch_little_more_than_they_ask_for(way: &Way) {
     const READS: usize = 60;
-    let (mount, content) = cold(way, 96 * MIB + 5);
+    let (mount, content) = in_the_store(way, 96 * MIB + 5);
     let file = File::open(mount.join("f")).unwrap();
     for offset in scattered(READS, 95 * MIB) {
         read(&file, &content, offset, 64 * KIB);
@@ -63,7 +50,7 @@ fn reads_at_random_places_fetch_little_more_than_they_ask_for(way: &Way) {
 }
 
 fn a_file_that_is_read_through_is_all_here_afterwards(way: &Way) {
-    let (mount, content) = cold(way, 40 * MIB + 7);
+    let (mount, content) = in_the_store(way, 40 * MIB + 7);
     assert_eq!(resident(&mount), 0);
     assert!(fs::read(mount.join("f")).unwrap() == content);
     wait_until(
@@ -76,7 +63,7 @@ fn a_file_that_is_read_through_is_all_here_afterwards(way: &Way) {
 
 /// Several at once on one file: forwards, backwards, at random, by small and large reads.
 fn readers_of_all_kinds_see_the_same_bytes(way: &Way) {
-    let (mount, content) = cold(way, 24 * MIB + 4321);
+    let (mount, content) = in_the_store(way, 24 * MIB + 4321);
     let (path, content) = (mount.join("f"), &content);
     let open = || File::open(&path).unwrap();
     thread::scope(|scope| {

@@ -21,7 +21,7 @@ harness::every_way!(
 );
 
 /// A file of random bytes, in the store and in no cache; and the same bytes.
-fn in_the_store(way: &Way, bytes: usize) -> (Mount, Vec<u8>) {
+pub fn in_the_store(way: &Way, bytes: usize) -> (Mount, Vec<u8>) {
     let mount = way.mount();
     Random::write_file(bytes as u64, &mount.join("f"), bytes);
     let content = fs::read(mount.join("f")).unwrap();
@@ -30,7 +30,8 @@ fn in_the_store(way: &Way, bytes: usize) -> (Mount, Vec<u8>) {
     (way.mount(), content)
 }
 
-fn resident(mount: &Mount) -> usize {
+/// Bytes of `f` that are on the local disk.
+pub fn resident(mount: &Mount) -> usize {
     let text = mount.attribute("f", "user.fused.resident");
     text.trim().parse().expect("a number of bytes")
 }
