@@ -4,7 +4,7 @@
 //! CACHE_DIR/            mode 0700, of the daemon's user
 //!   lock                flock(2)ed by the daemon; its text says by whom
 //!   identity.toml       format = 1, the store's URL, the node's number
-//!   journal/            the embedded journal, and journal.reserve: room for it on a full disk
+//!   journal/            the embedded journal; in it `reserve`, room for it on a full disk
 //!   extents/            the bytes
 //!   torn/               what is left of versions that a power cut destroyed, or others replaced (on_conflict=theirs)
 //!   fused.log.DATE      the log of a background mount

@@ -1,7 +1,7 @@
 //! Room for the journal on a disk that others fill.
 //!
 //! Recording that a file is in the store is what makes space, so the journal must be able to go on when
-//! nothing else can. Beside its directory lies a file of preallocated blocks, `NAME.reserve`. When less than
+//! nothing else can. In its directory lies a file of preallocated blocks, `reserve`. When less than
 //! [`Reserve::free_min`] is free, as much of it as is lacking is given up, and whoever makes new files is told
 //! that space is short ([`Room::Short`]); what removes, closes and uploads them goes on. Once there is space
 //! for all of it again, the reserve is made whole, and new files are welcome.
@@ -16,7 +16,6 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::geteuid;
 use parking_lot::Mutex;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -61,16 +60,13 @@ struct State {
     room: Room,
 }
 
-fn path(journal: &Path) -> OsString {
-    let mut name = OsString::from(journal);
-    name.push(".reserve");
-    name
-}
+/// Its name in the directory of the journal. fjall looks at what it knows there, and at `*.jnl`.
+const NAME: &str = "reserve";
 
 /// Gives up a part of the reserve of a journal that is not open, for whoever must have space before it is
 /// opened. Whether there was any.
 pub(super) fn give_up(journal: &Path) -> io::Result<bool> {
-    let file = match OpenOptions::new().write(true).open(path(journal)) {
+    let file = match OpenOptions::new().write(true).open(journal.join(NAME)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened?,
     };
@@ -80,14 +76,14 @@ pub(super) fn give_up(journal: &Path) -> io::Result<bool> {
 }
 
 impl Reserve {
-    /// The reserve beside the directory of a journal.
+    /// The reserve in the directory of a journal.
     pub(super) fn open(journal: &Path) -> io::Result<Reserve> {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(path(journal))?;
+            .open(journal.join(NAME))?;
         let dir = File::open(journal)?;
         let answer = fstatvfs(&dir)?;
         // On a small disk in proportion.
@@ -203,14 +199,10 @@ mod tests {
 
     #[test]
     fn the_reserve_is_there_before_it_is_needed_and_can_be_given_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = dir.path().join("journal");
-        std::fs::create_dir(&journal).unwrap();
-        let reserve = Reserve::open(&journal).unwrap();
-        let held = || {
-            let file = std::fs::metadata(dir.path().join("journal.reserve")).unwrap();
-            file.blocks() * 512
-        };
+        let journal = tempfile::tempdir().unwrap();
+        let journal = journal.path();
+        let reserve = Reserve::open(journal).unwrap();
+        let held = || std::fs::metadata(journal.join(NAME)).unwrap().blocks() * 512;
         let whole = held();
         assert!(whole > 0, "the disk of the tests is full");
         assert_eq!(reserve.look(), Room::Plenty);
@@ -219,6 +211,6 @@ mod tests {
         assert_eq!(reserve.look(), Room::Plenty);
         assert_eq!(held(), whole, "made whole again by the next look");
         drop(reserve);
-        assert_eq!(Reserve::open(&journal).unwrap().state.lock().held, whole);
+        assert_eq!(Reserve::open(journal).unwrap().state.lock().held, whole);
     }
 }
