@@ -14,8 +14,8 @@
 //!
 //! The embedded store always knows its outcomes; there the row is left out.
 
-use crate::journal::Shared;
 use crate::kv::{KvError, Mode};
+use crate::shared::Shared;
 use crate::txn::Txn;
 use crate::{Error, keys};
 use rand::RngExt;
@@ -169,26 +169,6 @@ impl<T> Drop for Attempts<'_, T> {
         if let Some(slot) = self.slot.take() {
             self.shared.slots.lock().give_back(slot);
         }
-    }
-}
-
-/// Slots for operation rows.
-#[derive(Debug, Default)]
-pub(crate) struct Slots {
-    free: Vec<u32>,
-    next: u32,
-}
-
-impl Slots {
-    fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        })
-    }
-
-    fn give_back(&mut self, slot: u32) {
-        self.free.push(slot);
     }
 }
 

@@ -1,10 +1,10 @@
-//! The journal itself: opening it, and what its operations share.
+//! The journal itself: opening it.
 
-use crate::attempts::{Slots, look, transact};
-use crate::kv::{KvStore, Mode};
-use crate::numbers::{BATCH, Numbers};
-use crate::recent::Recent;
+use crate::attempts::{look, transact};
+use crate::kv::KvStore;
+use crate::numbers::Numbers;
 use crate::records::{FORMAT, FormatRow, InodeRow, decode_counter};
+use crate::shared::Shared;
 use crate::types::{Content, Identity, Ino, Inode, Kind, NodeId, Timestamp, Usage};
 use crate::{Error, keys};
 use parking_lot::Mutex;
@@ -17,43 +17,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 #[derive(Clone)]
 pub struct Journal {
     pub(crate) shared: Arc<Shared>,
-}
-
-/// What all operations share.
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn KvStore>,
-    pub(crate) node: NodeId,
-    pub(crate) inos: Numbers,
-    pub(crate) seqs: Numbers,
-    pub(crate) slots: Mutex<Slots>,
-    /// Keys deleted lately; its lock is a leaf.
-    pub(crate) recent: Mutex<Recent>,
-    unsynced: AtomicI64,
-}
-
-impl Shared {
-    /// An unsynced row of this node came or went.
-    pub(crate) fn count_unsynced(&self, delta: i64) {
-        if delta != 0 {
-            self.unsynced.fetch_add(delta, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes new batches of numbers where they run low.
-    pub(crate) async fn refill(&self) -> Result<(), Error> {
-        for (numbers, key) in [(&self.inos, keys::NEXT_INO), (&self.seqs, keys::NEXT_SEQ)] {
-            if numbers.is_low() {
-                // A lost race or an unknown outcome only wastes a batch; the caller tries again.
-                let mut txn = self.store.begin(Mode::Serial)?;
-                let start = decode_counter(key, txn.get(key, false).await?.as_deref())?;
-                let start = start.max(Ino::ROOT.0 + 1);
-                txn.set(key, (start + BATCH).to_le_bytes().to_vec());
-                txn.commit().await?;
-                numbers.refill(start);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Journal {

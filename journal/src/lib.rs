@@ -28,6 +28,7 @@ mod numbers;
 mod ops;
 mod recent;
 mod records;
+mod shared;
 mod txn;
 mod types;
 

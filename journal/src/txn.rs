@@ -1,10 +1,10 @@
 //! A transaction that speaks of rows instead of bytes.
 
-use crate::journal::Shared;
 use crate::kv::{KvError, Range, Row, Transaction};
 use crate::records::{
     self, ClaimRow, DirentRow, GarbageRow, InodeRow, LinkRow, MarkRow, Record, UnsyncedRow,
 };
+use crate::shared::Shared;
 use crate::types::{Ino, Inode, Kind, NodeId, Origin, Timestamp};
 use crate::{Error, keys};
 

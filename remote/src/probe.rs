@@ -27,7 +27,15 @@ const TRIAL_PAUSE: Duration = Duration::from_millis(200);
 /// A version that no object has.
 const NO_VERSION: &str = "\"00000000000000000000000000000000\"";
 
-pub(crate) async fn run(remote: &Remote, access: Access) -> Result<Capabilities, ProbeError> {
+impl Remote {
+    /// Whether the store is there and what it can do, found out by trying, in ten seconds at most.
+    /// For [`Access::ReadWrite`] that writes a few objects `.fused-probe-<random>-*` and deletes them.
+    pub async fn probe(&self, access: Access) -> Result<Capabilities, ProbeError> {
+        run(self, access).await
+    }
+}
+
+async fn run(remote: &Remote, access: Access) -> Result<Capabilities, ProbeError> {
     let started = tokio::time::Instant::now();
     let unreachable = || ProbeError::Unreachable {
         endpoint: remote.backend().endpoint(),

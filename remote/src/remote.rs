@@ -16,15 +16,14 @@ use bytes::Bytes;
 
 use crate::attrs::PosixAttrs;
 use crate::backend::Backend;
-use crate::error::{Error, ProbeError, Result};
+use crate::error::{Error, Result};
 use crate::keys::{self, ObjectKey};
 use crate::settings::Settings;
 use crate::types::{
-    Access, Capabilities, Condition, ETag, ListPage, ListToken, ObjectMeta, OpenUpload, PartTag,
-    Put, UploadId,
+    Condition, ETag, ListPage, ListToken, ObjectMeta, OpenUpload, PartTag, Put, UploadId,
 };
 use crate::url::{Scheme, StoreUrl};
-use crate::{azure, file, google, probe, s3};
+use crate::{azure, file, google, s3};
 
 /// Longest wait for a call that moves no bytes, with its own short retries.
 const CALL_SECONDS: u64 = 60;
@@ -71,12 +70,6 @@ impl Remote {
     /// The URL it was opened with.
     pub fn url(&self) -> &StoreUrl {
         &self.url
-    }
-
-    /// Whether the store is there and what it can do, found out by trying, in ten seconds at most.
-    /// For [`Access::ReadWrite`] that writes a few objects `.fused-probe-<random>-*` and deletes them.
-    pub async fn probe(&self, access: Access) -> Result<Capabilities, ProbeError> {
-        probe::run(self, access).await
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

@@ -1,0 +1,69 @@
+//! What all operations of a journal share.
+
+use crate::kv::{KvStore, Mode};
+use crate::numbers::{BATCH, Numbers};
+use crate::recent::Recent;
+use crate::records::decode_counter;
+use crate::types::{Ino, NodeId};
+use crate::{Error, keys};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// What all operations share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn KvStore>,
+    pub(crate) node: NodeId,
+    pub(crate) inos: Numbers,
+    pub(crate) seqs: Numbers,
+    pub(crate) slots: Mutex<Slots>,
+    /// Keys deleted lately; its lock is a leaf.
+    pub(crate) recent: Mutex<Recent>,
+    /// Unsynced rows of this node; see [`Shared::count_unsynced`].
+    pub(crate) unsynced: AtomicI64,
+}
+
+impl Shared {
+    /// An unsynced row of this node came or went.
+    pub(crate) fn count_unsynced(&self, delta: i64) {
+        if delta != 0 {
+            self.unsynced.fetch_add(delta, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes new batches of numbers where they run low.
+    pub(crate) async fn refill(&self) -> Result<(), Error> {
+        for (numbers, key) in [(&self.inos, keys::NEXT_INO), (&self.seqs, keys::NEXT_SEQ)] {
+            if numbers.is_low() {
+                // A lost race or an unknown outcome only wastes a batch; the caller tries again.
+                let mut txn = self.store.begin(Mode::Serial)?;
+                let start = decode_counter(key, txn.get(key, false).await?.as_deref())?;
+                let start = start.max(Ino::ROOT.0 + 1);
+                txn.set(key, (start + BATCH).to_le_bytes().to_vec());
+                txn.commit().await?;
+                numbers.refill(start);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Slots for operation rows.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    free: Vec<u32>,
+    next: u32,
+}
+
+impl Slots {
+    pub(crate) fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+
+    pub(crate) fn give_back(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+}
