@@ -44,10 +44,14 @@ class Flushing:
                 seconds = bench.server.upload(source, *upload)
                 bench.record("flush", f"plain {upload[1]} x {upload[0]} MiB", bench.bytes / 1e9 / seconds)
                 continue
-            file = bench.targets["fused"].dir / "flushed"
+            held = self.holding()
+            file = held.dir / "flushed"
             work("copy", source, file)
+            # The plain client's file is on the disk, too.
+            os.sync()
             bench.record("flush", "fused", bench.bytes / 1e9 / self.sync(file))
             file.unlink()
+            held.settle()
 
     def small(self, number):
         bench, held = self.bench, self.holding()
