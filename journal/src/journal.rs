@@ -2,14 +2,11 @@
 
 use crate::attempts::{look, transact};
 use crate::kv::KvStore;
-use crate::numbers::Numbers;
 use crate::records::{FORMAT, FormatRow, InodeRow, decode_counter};
 use crate::shared::Shared;
 use crate::types::{Content, Identity, Ino, Inode, Kind, NodeId, Timestamp, Usage};
 use crate::{Error, keys};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Typed transactions of one file system. Cloning is cheap and gives the same journal.
 ///
@@ -26,15 +23,7 @@ impl Journal {
     /// store ([`Error::OtherStore`]).
     pub async fn open(store: Arc<dyn KvStore>, identity: Identity) -> Result<Journal, Error> {
         let journal = Journal {
-            shared: Arc::new(Shared {
-                store,
-                node: identity.node,
-                inos: Numbers::default(),
-                seqs: Numbers::default(),
-                slots: Mutex::default(),
-                recent: Mutex::default(),
-                unsynced: AtomicI64::new(0),
-            }),
+            shared: Arc::new(Shared::new(store, identity.node)),
         };
         journal.check_format(identity.store_url).await?;
         journal.create_root().await?;
@@ -107,10 +96,9 @@ impl Journal {
             let bytes = txn.kv.get(keys::INODES, true).await?;
             decode_counter(keys::INODES, bytes.as_deref())
         })?;
-        let unsynced = self.shared.unsynced.load(Ordering::Relaxed);
         Ok(Usage {
             inodes,
-            unsynced: u64::try_from(unsynced).unwrap_or(0),
+            unsynced: self.shared.unsynced(),
         })
     }
 

@@ -29,6 +29,7 @@ mod ops;
 mod recent;
 mod records;
 mod shared;
+mod slots;
 mod txn;
 mod types;
 

@@ -4,6 +4,7 @@ use crate::kv::{KvStore, Mode};
 use crate::numbers::{BATCH, Numbers};
 use crate::recent::Recent;
 use crate::records::decode_counter;
+use crate::slots::Slots;
 use crate::types::{Ino, NodeId};
 use crate::{Error, keys};
 use parking_lot::Mutex;
@@ -19,11 +20,27 @@ pub(crate) struct Shared {
     pub(crate) slots: Mutex<Slots>,
     /// Keys deleted lately; its lock is a leaf.
     pub(crate) recent: Mutex<Recent>,
-    /// Unsynced rows of this node; see [`Shared::count_unsynced`].
-    pub(crate) unsynced: AtomicI64,
+    unsynced: AtomicI64,
 }
 
 impl Shared {
+    pub(crate) fn new(store: Arc<dyn KvStore>, node: NodeId) -> Shared {
+        Shared {
+            store,
+            node,
+            inos: Numbers::default(),
+            seqs: Numbers::default(),
+            slots: Mutex::default(),
+            recent: Mutex::default(),
+            unsynced: AtomicI64::new(0),
+        }
+    }
+
+    /// Unsynced rows of this node.
+    pub(crate) fn unsynced(&self) -> u64 {
+        u64::try_from(self.unsynced.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// An unsynced row of this node came or went.
     pub(crate) fn count_unsynced(&self, delta: i64) {
         if delta != 0 {
@@ -45,25 +62,5 @@ impl Shared {
             }
         }
         Ok(())
-    }
-}
-
-/// Slots for operation rows.
-#[derive(Debug, Default)]
-pub(crate) struct Slots {
-    free: Vec<u32>,
-    next: u32,
-}
-
-impl Slots {
-    pub(crate) fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        })
-    }
-
-    pub(crate) fn give_back(&mut self, slot: u32) {
-        self.free.push(slot);
     }
 }

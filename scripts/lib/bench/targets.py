@@ -85,6 +85,9 @@ class Local:
 class Fused:
     """The release binary, its cache beside the plain folder."""
 
+    # Of every daemon of this run.
+    rss_kib_max = 0
+
     def __init__(self, base, server, options, name="fused"):
         server.s3.create_bucket(Bucket=f"bench-{name}")
         self.dir = base / name
@@ -92,7 +95,6 @@ class Fused:
         options = ",".join([f"cache_dir={base / name}-cache"] + options)
         self.command = [FUSED, "mount", f"s3://bench-{name}", self.dir, "-o", options]
         self.mount()
-        self.rss_kib_max = 0
         self.sampling = threading.Event()
         threading.Thread(target=self.sample, daemon=True).start()
 
@@ -111,7 +113,7 @@ class Fused:
             with contextlib.suppress(OSError, StopIteration):
                 lines = open(f"/proc/{self.status['pid']}/status").read().splitlines()
                 peak = next(line for line in lines if line.startswith("VmHWM"))
-                self.rss_kib_max = max(self.rss_kib_max, int(peak.split()[1]))
+                Fused.rss_kib_max = max(Fused.rss_kib_max, int(peak.split()[1]))
 
     def settle(self):
         call(FUSED, "sync", self.dir)
