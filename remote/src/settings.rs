@@ -18,6 +18,7 @@
 //! | `path_style` | bucket in the path, not in the host name | yes with an endpoint of one's own |
 //! | `allow_http` | | yes if the endpoint says `http://` |
 //! | `anonymous` | unsigned requests, for public buckets | no |
+//! | `unsigned_payload`, `AWS_UNSIGNED_PAYLOAD` | signatures leave out the bodies | no over `http://`, yes over TLS, which protects them |
 //! | `ca_bundle`, `AWS_CA_BUNDLE` | file of certificates to trust besides the system's | |
 
 mod profile;
@@ -39,6 +40,7 @@ const PLAIN_NAMES: &[&str] = &[
     "path_style",
     "allow_http",
     "anonymous",
+    "unsigned_payload",
     "ca_bundle",
     // Google
     "service_account",

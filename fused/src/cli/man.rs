@@ -31,6 +31,11 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "The S3 store, as for other AWS tools.",
     ),
     (
+        "AWS_UNSIGNED_PAYLOAD",
+        "true or false: whether signatures leave out the bodies of requests. A body's hash costs both sides time; \
+         by default it is left out over TLS, which protects bodies itself, and made over http://.",
+    ),
+    (
         "GOOGLE_*, AZURE_*",
         "The stores of Google and Microsoft, as for their own tools.",
     ),

@@ -275,12 +275,14 @@ impl Client {
             )
         })?;
         let region = self.config.region.clone();
+        let sign_body = self.config.sign_bodies;
         let authorize = move || {
-            let result =
-                AwsAuthorizer::new(&credential, "s3", &region).try_authorize(&mut signed, None);
+            let result = AwsAuthorizer::new(&credential, "s3", &region)
+                .with_sign_payload(sign_body)
+                .try_authorize(&mut signed, None);
             result.map(|()| signed)
         };
-        let signed = if request.body.len() > HASH_INLINE_BYTES {
+        let signed = if sign_body && request.body.len() > HASH_INLINE_BYTES {
             tokio::task::spawn_blocking(authorize)
                 .await
                 .map_err(|e| failed(format!("signing: {e}")))?
@@ -296,4 +298,39 @@ struct Failure {
     /// Whether the server may have seen the request.
     sent: bool,
     error: Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use crate::url::StoreUrl;
+
+    /// What a signed request says of its body.
+    async fn body_digest(vars: &[(&str, &str)]) -> String {
+        let keys = [("AWS_ACCESS_KEY_ID", "K"), ("AWS_SECRET_ACCESS_KEY", "S")];
+        let settings = Settings::from_vars(vars.iter().copied().chain(keys));
+        let url = StoreUrl::parse("s3://b").unwrap();
+        let client = Client::new(Config::resolve(&url, &settings).unwrap()).unwrap();
+        let request = Request::new("write", "k", Method::PUT, Some("k".to_owned()))
+            .body(Bytes::from_static(b"hello"));
+        let signed = client.sign(&request).await.unwrap();
+        let digest = signed.headers().get("x-amz-content-sha256").unwrap();
+        digest.to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn bodies_are_signed_where_nothing_else_protects_them() {
+        const HTTP: (&str, &str) = ("AWS_ENDPOINT_URL", "http://127.0.0.1:9000");
+        // SHA-256 of "hello".
+        const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+        assert_eq!(body_digest(&[]).await, UNSIGNED);
+        assert_eq!(body_digest(&[HTTP]).await, HELLO);
+        for (asked, digest) in [("true", UNSIGNED), ("false", HELLO)] {
+            let asked = ("AWS_UNSIGNED_PAYLOAD", asked);
+            assert_eq!(body_digest(&[asked]).await, digest);
+            assert_eq!(body_digest(&[asked, HTTP]).await, digest);
+        }
+    }
 }

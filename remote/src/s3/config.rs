@@ -34,6 +34,9 @@ pub(super) struct Config {
     pub(super) region: String,
     /// `None`: requests aren't signed.
     pub(super) credentials: Option<AwsCredentialProvider>,
+    /// Whether signatures cover bodies. A body's SHA-256 costs each side about a second per GiB, and over TLS
+    /// protects nothing that TLS doesn't: Amazon's own SDKs leave it out there, too.
+    pub(super) sign_bodies: bool,
     pub(super) client_options: ClientOptions,
     /// Headers for requests that write an object (server-side encryption).
     pub(super) write_headers: Vec<(&'static str, String)>,
@@ -116,6 +119,9 @@ impl Config {
                 client_options.clone(),
             )?),
         };
+        let unsigned_bodies = settings
+            .flag(&["unsigned_payload", "aws_unsigned_payload"])
+            .map_err(setting)?;
         let host = Url::parse(&bucket_url).map_err(setting)?;
         let endpoint = match host.port() {
             Some(port) => format!("{}:{port}", host.host_str().unwrap_or_default()),
@@ -128,6 +134,7 @@ impl Config {
             endpoint,
             region,
             credentials,
+            sign_bodies: !unsigned_bodies.unwrap_or(!http),
             client_options,
             write_headers,
         })

@@ -27,6 +27,8 @@ class Server:
         os.environ.update(
             AWS_ACCESS_KEY_ID=self.access_key, AWS_SECRET_ACCESS_KEY=self.secret_key,
             AWS_ENDPOINT_URL=self.endpoint, AWS_REGION="us-east-1",
+            # As the plain client does.
+            AWS_UNSIGNED_PAYLOAD="true",
         )
         import boto3
         import botocore.config
