@@ -117,6 +117,8 @@ pub struct FlusherConfig {
     pub publish_order: PublishOrder,
     /// What is done about others' changes.
     pub on_conflict: OnConflict,
+    /// Remember what is uploaded block by block, and compare what comes back.
+    pub verify: bool,
     /// How failures are paced.
     pub backoff: BackoffLimits,
     /// How often the journal is scanned although nobody called `wake`.
@@ -145,6 +147,7 @@ impl FlusherConfig {
             settle_temporary: Duration::from_secs(3),
             publish_order: PublishOrder::Default,
             on_conflict: OnConflict::KeepBoth,
+            verify: true,
             backoff: BackoffLimits::default(),
             rescan: Duration::from_secs(10),
             stray_age: Duration::from_secs(24 * 60 * 60),

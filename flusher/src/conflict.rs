@@ -84,6 +84,7 @@ async fn take_theirs(
         epoch: inode.content.epoch,
         meta_epoch: inode.meta_epoch,
         origin: ours_replaced_by(&theirs, inode, key),
+        blocks: None,
     };
     core.journal()
         .flushed(ino, flushed, Timestamp::now())

@@ -59,6 +59,7 @@ pub(crate) async fn make(
         epoch,
         meta_epoch: inode.meta_epoch,
         origin,
+        blocks: None,
     };
     Ok(core.journal().flushed(inode.ino, flushed, now).await?)
 }

@@ -27,6 +27,17 @@ pub enum Error {
         /// What a look at the object showed.
         found: String,
     },
+    /// A block of an object is not what was sent.
+    #[error(
+        "'{key}': the store's bytes from {offset} on are not those that were uploaded (seen again and again); restore \
+         the object from a backup, or mount with verify=off to read it as it is"
+    )]
+    Corrupt {
+        /// The key of the object.
+        key: String,
+        /// Where the block begins, in bytes.
+        offset: u64,
+    },
     /// Part of the file is only in an object that is no longer there.
     #[error(
         "'{key}': somebody else changed or deleted the object that holds the part of the file which is not cached here; \
@@ -84,6 +95,7 @@ impl Error {
                 | remote::Error::Full { .. },
             )
             | Error::BaseLost { .. }
+            | Error::Corrupt { .. }
             | Error::TooLarge { .. } => Severity::Permanent,
             _ => Severity::Passing,
         }

@@ -1,8 +1,10 @@
 //! The flusher as others see it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use journal::{Epoch, Ino, Origin, Wanted};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -10,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::FlusherConfig;
 use crate::core::{Core, Request};
+use crate::digests;
 use crate::error::Error;
 use crate::key::wanted_key;
 use crate::lost::record_again;
@@ -101,6 +104,15 @@ impl Flusher {
             return Ok(true);
         }
         record_again(core, ino).await
+    }
+
+    /// Bytes of an inode's object, compared with what was uploaded.
+    ///
+    /// # Errors
+    ///
+    /// As of the store, and [`Error::Corrupt`].
+    pub async fn get(&self, ino: Ino, origin: &Origin, range: Range<u64>) -> Result<Bytes, Error> {
+        digests::get(&self.inner.core, ino, origin, range).await
     }
 
     /// Deletes garbage now. What still waits for an upload to replace it is left; ask again after that.

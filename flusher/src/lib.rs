@@ -14,6 +14,7 @@
 //! | `key` | where an inode belongs in the store |
 //! | `step` | locks the keys, plans, and carries one step out |
 //! | `snapshot`, `upload` | how bytes travel: stable reads, single puts, multipart, resume |
+//! | `digests` | is what comes from the store what was sent there? |
 //! | `expect` | what must be at a key before it is replaced; is the object there our own? |
 //! | `occupant`, `detach` | a key that another inode still uses: move it away, break cycles |
 //! | `relocate`, `directory` | server-side copies, attributes, directory markers |
@@ -26,6 +27,7 @@ mod config;
 mod conflict;
 mod core;
 mod detach;
+mod digests;
 mod directory;
 mod error;
 mod expect;

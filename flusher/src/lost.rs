@@ -52,6 +52,7 @@ pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
             meta_epoch: mark.meta_epoch,
             checked: now,
         },
+        blocks: None,
     };
     core.journal().flushed(ino, flushed, now).await?;
     Ok(true)

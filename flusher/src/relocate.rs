@@ -188,6 +188,7 @@ async fn record(
         epoch: origin.epoch,
         meta_epoch,
         origin,
+        blocks: None,
     };
     Ok(core.journal().flushed(inode.ino, flushed, now).await?)
 }

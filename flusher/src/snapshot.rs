@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use extents::{ExtentFile, ExtentId};
-use journal::Inode;
-use remote::{ETag, ObjectKey};
+use journal::{BlockDigests, Inode};
 
 use crate::core::Core;
+use crate::digests;
 use crate::error::Error;
 
 /// Reads up to this size go through the page cache, where a freshly written file still is.
@@ -146,14 +146,22 @@ impl Snapshot {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let etag = origin.etag.clone().map(ETag);
-        let key = ObjectKey::from(origin.key.as_str());
-        match core.remote().get(&key, range, etag.as_ref()).await {
-            Ok(bytes) => Ok(bytes),
-            Err(remote::Error::Changed { .. } | remote::Error::NotFound { .. }) => {
-                Err(Error::BaseLost { key: key.0 })
+        match digests::get(core, self.inode.ino, origin, range).await {
+            Err(Error::Store(remote::Error::Changed { .. } | remote::Error::NotFound { .. })) => {
+                Err(Error::BaseLost {
+                    key: origin.key.clone(),
+                })
             }
-            Err(error) => Err(error.into()),
+            fetched => fetched,
+        }
+    }
+
+    /// The digests of bytes that were read from `start` on. An open file has none: it may have changed without
+    /// a new epoch by the time they are recorded.
+    pub(crate) async fn digests(&self, core: &Core, start: u64, bytes: &Bytes) -> BlockDigests {
+        match core.config.verify && !self.is_open() {
+            true => digests::digests_of(start, bytes).await,
+            false => BlockDigests::default(),
         }
     }
 }

@@ -132,6 +132,8 @@ pub struct FlusherStatus {
     pub last_error: Option<LastError>,
     /// False while the store can't be reached.
     pub store_ok: bool,
+    /// Blocks that came from the store as something else than was sent there, since the start.
+    pub corrupt_blocks: u64,
     /// Objects that somebody else changed before we could, since the start.
     pub conflicts: u64,
     /// The newest of them.
@@ -152,6 +154,7 @@ struct Inner {
     last_error: Option<LastError>,
     conflicts: BTreeMap<Ino, Conflict>,
     conflicts_total: u64,
+    corrupt_blocks: u64,
 }
 
 impl Stats {
@@ -232,6 +235,10 @@ impl Stats {
         }
     }
 
+    pub(crate) fn corrupt_block(&self) {
+        self.inner.lock().corrupt_blocks += 1;
+    }
+
     pub(crate) fn in_conflict(&self, ino: Ino) -> bool {
         let inner = self.inner.lock();
         let conflict = inner.conflicts.get(&ino);
@@ -266,6 +273,7 @@ impl Stats {
             progress: *self.progress.borrow(),
             last_error: inner.last_error.clone(),
             store_ok,
+            corrupt_blocks: inner.corrupt_blocks,
             conflicts: inner.conflicts_total,
             conflict_list: inner.conflicts.values().cloned().collect(),
         }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use journal::{FlushOutcome, Flushed, Inode, Origin, Timestamp, Upload};
+use journal::{BlockDigests, FlushOutcome, Flushed, Inode, Origin, Timestamp, Upload};
 use parking_lot::Mutex;
 use remote::{ETag, ObjectKey, PartTag, UploadId};
 
@@ -80,6 +80,7 @@ async fn upload_whole(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Resu
     let inode = &snapshot.inode;
     let attrs = attributes(inode, core.config.node, inode.content.epoch, key);
     let writing = writing(snapshot, key);
+    let blocks = snapshot.digests(core, 0, &bytes).await;
     let put = |condition| {
         let bytes = bytes.clone();
         async move { core.remote().put(key, bytes, &attrs, &condition).await }
@@ -89,7 +90,7 @@ async fn upload_whole(core: &Core, snapshot: &Snapshot, key: &ObjectKey) -> Resu
         Guarded::Stored(stored) => {
             core.stats.upload_sent(inode.ino, snapshot.size);
             let meta_epoch = stored.meta_epoch.unwrap_or(inode.meta_epoch);
-            record(core, snapshot, key, stored.etag, meta_epoch)
+            record(core, snapshot, key, stored.etag, meta_epoch, blocks)
                 .await
                 .map(Sent::Recorded)
         }
@@ -152,7 +153,9 @@ async fn upload_parts(
         (None, false) => snapshot.inode.meta_epoch,
         (None, true) => snapshot.inode.meta_epoch.wrapping_sub(1),
     };
-    let outcome = record(core, snapshot, key, stored.etag, meta_epoch).await?;
+    // Those of the parts have been recorded with them.
+    let blocks = BlockDigests::default();
+    let outcome = record(core, snapshot, key, stored.etag, meta_epoch, blocks).await?;
     core.journal().upload_cleared(ino, &id.0).await?;
     Ok(Sent::Recorded(outcome))
 }
@@ -231,18 +234,21 @@ async fn send_parts(
         let tags = Arc::clone(&tags);
         async move {
             let range = part_range(number, size, part);
-            let bytes = range.end - range.start;
+            let (start, bytes) = (range.start, range.end - range.start);
             let memory = core.memory.large(bytes).await;
             let body = snapshot.read(core, range).await?;
             if !snapshot.still_true(core).await? {
                 return Ok(false);
             }
+            let blocks = snapshot.digests(core, start, &body).await;
             let tag = core
                 .changing(core.remote().put_part(key, id, number, body))
                 .await?;
             drop(memory);
             if !snapshot.is_open() {
-                core.journal().upload_part(ino, number, &tag.0).await?;
+                core.journal()
+                    .upload_part(ino, number, &tag.0, &blocks)
+                    .await?;
             }
             core.stats.upload_sent(ino, bytes);
             tags.lock().insert(number, tag);
@@ -291,6 +297,7 @@ async fn record(
     key: &ObjectKey,
     etag: Option<ETag>,
     meta_epoch: u64,
+    blocks: BlockDigests,
 ) -> Result<FlushOutcome, Error> {
     let inode = &snapshot.inode;
     let now = Timestamp::now();
@@ -306,6 +313,7 @@ async fn record(
         epoch: inode.content.epoch,
         meta_epoch,
         origin,
+        blocks: (!snapshot.is_open()).then_some(blocks),
     };
     Ok(core.journal().flushed(inode.ino, flushed, now).await?)
 }

@@ -23,6 +23,8 @@
 //! | `G` object key | garbage: an object to delete |
 //! | `P` ino:8 | multipart upload under way |
 //! | `p` ino:8 part:4 | a part of it that the store has |
+//! | `V` ino:8 | of which version of the object the digests are; those of its first blocks |
+//! | `v` ino:8 block:8 | digests of blocks from this one on |
 //! | `N` object key | multipart uploads that were asked for, and whose names were not heard |
 //! | `S` ino:8 | what is known of a directory's listing in the store |
 //! | `R` ino:8 | a directory below which keys may be those from before a rename |
@@ -179,6 +181,23 @@ pub(crate) fn upload_parts(ino: Ino) -> Vec<u8> {
     key(b'p', &[ino.0], &[])
 }
 
+pub(crate) fn digested(ino: Ino) -> Vec<u8> {
+    key(b'V', &[ino.0], &[])
+}
+
+pub(crate) fn digests(ino: Ino, block: u64) -> Vec<u8> {
+    key(b'v', &[ino.0, block], &[])
+}
+
+pub(crate) fn all_digests(ino: Ino) -> Vec<u8> {
+    key(b'v', &[ino.0], &[])
+}
+
+/// The first block in a key made by [`digests`].
+pub(crate) fn parse_digests(key: &[u8]) -> Option<u64> {
+    number_at(key, 9)
+}
+
 /// Uploads asked for.
 pub(crate) fn asked_uploads(object: &str) -> Vec<u8> {
     key(b'N', &[], object.as_bytes())
@@ -243,6 +262,8 @@ mod tests {
         assert_eq!(asked_uploads("d/x"), b"Nd/x");
         assert_eq!(upload(one), b"P\0\0\0\0\0\0\0\x01");
         assert_eq!(upload_part(one, 7), b"p\0\0\0\0\0\0\0\x01\0\0\0\x07");
+        assert_eq!(digested(one), b"V\0\0\0\0\0\0\0\x01");
+        assert_eq!(digests(one, 3), b"v\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x03");
         assert_eq!(listing(one), b"S\0\0\0\0\0\0\0\x01");
         assert_eq!(resync(one), b"R\0\0\0\0\0\0\0\x01");
         assert_eq!(operation(node, 3), b"A\0\0\0\0\0\0\0\x05\0\0\0\x03");
@@ -256,6 +277,7 @@ mod tests {
         );
         assert_eq!(parse_of_node(&unsynced(NodeId(1), Ino(7))), Some(Ino(7)));
         assert_eq!(parse_upload_part(&upload_part(Ino(7), 9)), Some(9));
+        assert_eq!(parse_digests(&digests(Ino(7), 8)), Some(8));
         assert_eq!(parse_ino(&resync(Ino(6))), Some(Ino(6)));
         assert_eq!(parse_link(b"L"), None);
     }

@@ -37,10 +37,10 @@ pub use error::Error;
 pub use journal::Journal;
 pub use kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore};
 pub use types::{
-    Acl, AclKind, AskedUploads, Content, DirEntry, EndWrite, Epoch, FlushOutcome, Flushed, Former,
-    Found, Garbage, Identity, Ino, Inode, Kind, Listing, NewInode, NodeId, Origin, Orphan, Removed,
-    RenameMode, Renamed, Replacement, Resync, Seal, Seen, SetAttr, Timestamp, Unsynced, Upload,
-    Usage, Wanted, XattrMode,
+    Acl, AclKind, AskedUploads, BLOCK_BYTES, BlockDigest, BlockDigests, Content, DirEntry,
+    EndWrite, Epoch, FlushOutcome, Flushed, Former, Found, Garbage, Identity, Ino, Inode, Kind,
+    Listing, NewInode, NodeId, Origin, Orphan, Removed, RenameMode, Renamed, Replacement, Resync,
+    Seal, Seen, SetAttr, Timestamp, Unsynced, Upload, Usage, Wanted, XattrMode,
 };
 
 /// The result of a typed transaction.

@@ -150,6 +150,23 @@ pub(crate) struct PartRow {
     pub(crate) etag: String,
 }
 
+/// `V`: of which version of an object the digests are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DigestedRow {
+    pub(crate) epoch: Epoch,
+    pub(crate) etag: Option<String>,
+    /// Digests of the first blocks, one after the other; empty if they are rows.
+    pub(crate) head: Vec<u8>,
+}
+
+/// `v`: digests of blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DigestRow {
+    pub(crate) epoch: Epoch,
+    /// One after the other.
+    pub(crate) digests: Vec<u8>,
+}
+
 /// `R`: a directory to be resynced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ResyncRow {
@@ -197,6 +214,8 @@ impl Record for GarbageRow {}
 impl Record for UploadRow {}
 impl Record for AskedRow {}
 impl Record for PartRow {}
+impl Record for DigestedRow {}
+impl Record for DigestRow {}
 impl Record for ResyncRow {}
 /// `S`: a listing.
 impl Record for crate::types::Listing {}
@@ -348,6 +367,15 @@ mod tests {
         };
         check(asked, b"\x01\x02\x02\x07\x04\x07");
         check(PartRow { etag: "e".into() }, b"\x01\x01e");
+        let digested = DigestedRow {
+            epoch: Epoch(4),
+            etag: Some("e".into()),
+            head: b"ab".to_vec(),
+        };
+        check(digested, b"\x01\x04\x01\x01e\x02ab");
+        let digests = b"ab".to_vec();
+        let epoch = Epoch(4);
+        check(DigestRow { epoch, digests }, b"\x01\x04\x02ab");
         check(
             ResyncRow {
                 cursor: Some(b"n".to_vec()),

@@ -9,7 +9,10 @@
 mod common;
 
 use common::{NODE, at, dir, file, fresh, object, write};
-use journal::{Epoch, FlushOutcome, Ino, Journal, RenameMode, Seen, SetAttr};
+use journal::{
+    BLOCK_BYTES, BlockDigest, BlockDigests, Epoch, FlushOutcome, Flushed, Ino, Journal, RenameMode,
+    Seen, SetAttr,
+};
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -371,13 +374,22 @@ async fn an_upload_is_remembered_part_by_part_and_outlives_its_inode() {
         .upload_started(a.ino, Epoch(1), "a", "old", 8)
         .await
         .unwrap();
-    journal.upload_part(a.ino, 1, "x").await.unwrap();
+    journal
+        .upload_part(a.ino, 1, "x", &BlockDigests::default())
+        .await
+        .unwrap();
     journal
         .upload_started(a.ino, Epoch(2), "a", "id", 16)
         .await
         .unwrap();
-    journal.upload_part(a.ino, 2, "y").await.unwrap();
-    journal.upload_part(a.ino, 1, "z").await.unwrap();
+    journal
+        .upload_part(a.ino, 2, "y", &BlockDigests::default())
+        .await
+        .unwrap();
+    journal
+        .upload_part(a.ino, 1, "z", &BlockDigests::default())
+        .await
+        .unwrap();
     let upload = journal.upload(a.ino).await.unwrap().unwrap();
     assert_eq!(
         (upload.epoch, upload.upload_id.as_str(), upload.part_bytes),
@@ -391,7 +403,12 @@ async fn an_upload_is_remembered_part_by_part_and_outlives_its_inode() {
     assert_eq!(journal.uploads(9).await.unwrap().len(), 1);
     journal.upload_cleared(a.ino, "id").await.unwrap();
     assert!(journal.uploads(9).await.unwrap().is_empty());
-    assert!(journal.upload_part(a.ino, 3, "w").await.is_err());
+    assert!(
+        journal
+            .upload_part(a.ino, 3, "w", &BlockDigests::default())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -469,4 +486,66 @@ async fn a_late_marker_belongs_to_the_directory_that_lives_there_now() {
     flush(&journal, old.ino, "b/", "3").await;
     assert_eq!(journal.claim("c/").await.unwrap(), Some(new.ino));
     assert!(garbage(&journal).await.is_empty());
+}
+
+/// Blocks of which each digest is `byte`.
+fn blocks(first: u64, count: usize, byte: u8) -> BlockDigests {
+    let digests = vec![BlockDigest::from([byte; 16]); count];
+    BlockDigests { first, digests }
+}
+
+async fn digest_of(journal: &Journal, ino: Ino, etag: &str, block: u64) -> Option<u8> {
+    let known = journal.digests(ino, etag, block..block + 1).await.unwrap();
+    let found: Vec<u8> = known
+        .iter()
+        .filter_map(|row| row.of(block).map(|digest| digest[0]))
+        .collect();
+    assert!(found.len() < 2, "{found:?}");
+    found.first().copied()
+}
+
+async fn flush_blocks(journal: &Journal, ino: Ino, etag: &str, blocks: Option<BlockDigests>) {
+    let inode = journal.inode(ino).await.unwrap().unwrap();
+    let flushed = Flushed {
+        blocks,
+        ..object("a", etag, &inode)
+    };
+    journal.flushed(ino, flushed, at(30)).await.unwrap();
+}
+
+#[tokio::test]
+async fn digests_are_those_of_the_recorded_object_and_of_no_other() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await.ino;
+    write(&journal, a, 1000 * BLOCK_BYTES).await;
+    flush_blocks(&journal, a, "1", Some(blocks(0, 1000, 1))).await;
+    for block in [0, 127, 128, 999] {
+        assert_eq!(digest_of(&journal, a, "1", block).await, Some(1), "{block}");
+    }
+    assert_eq!(digest_of(&journal, a, "1", 1000).await, None);
+    let all = journal.digests(a, "1", 0..1000).await.unwrap();
+    assert_eq!(all.iter().map(|row| row.digests.len()).sum::<usize>(), 1000);
+    assert_eq!(digest_of(&journal, a, "other", 5).await, None);
+    // The same bytes under another etag, as after a change of attributes.
+    flush_blocks(&journal, a, "2", None).await;
+    assert_eq!(digest_of(&journal, a, "2", 999).await, Some(1));
+    assert_eq!(digest_of(&journal, a, "1", 999).await, None);
+    // Part by part: what the object was is unknown as far as what will be is recorded.
+    write(&journal, a, 500 * BLOCK_BYTES).await;
+    let epoch = journal.inode(a).await.unwrap().unwrap().content.epoch;
+    let started = journal.upload_started(a, epoch, "a", "id", 1);
+    started.await.unwrap();
+    let part = blocks(256, 244, 2);
+    journal.upload_part(a, 2, "t", &part).await.unwrap();
+    assert_eq!(digest_of(&journal, a, "2", 255).await, Some(1));
+    assert_eq!(digest_of(&journal, a, "2", 257).await, None);
+    flush_blocks(&journal, a, "3", Some(BlockDigests::default())).await;
+    assert_eq!(digest_of(&journal, a, "3", 257).await, Some(2));
+    assert_eq!(digest_of(&journal, a, "3", 255).await, None);
+    assert_eq!(digest_of(&journal, a, "3", 999).await, None);
+    // Of an open file nothing is known.
+    write(&journal, a, BLOCK_BYTES).await;
+    flush_blocks(&journal, a, "4", None).await;
+    assert_eq!(digest_of(&journal, a, "4", 0).await, None);
+    assert_eq!(digest_of(&journal, a, "3", 257).await, None);
 }

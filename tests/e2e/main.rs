@@ -21,6 +21,7 @@ mod crashes;
 mod data;
 mod directories;
 mod existing_buckets;
+mod integrity;
 mod mounting;
 mod names;
 mod namespace;

@@ -140,6 +140,10 @@ fn table(status: &Status) -> String {
             format!("{}: {done} of {}", file.key, format_bytes(file.bytes_total)),
         )
     }));
+    if status.corrupt_blocks > 0 {
+        let count = format!("{} from the store; see the log", status.corrupt_blocks);
+        rows.push(("corrupt blocks", count));
+    }
     rows.extend(sample(&status.conflicts).map(|text| ("conflicts", text)));
     rows.extend(sample(&status.hidden_keys).map(|text| ("hidden keys", text)));
     rows.push(("last error", last_error(status.last_error.as_ref(), now_s)));

@@ -159,6 +159,9 @@ pub struct Status {
     pub uploading: Vec<Uploading>,
     /// Whether the kernel reads and writes cached files by itself.
     pub passthrough: PassthroughState,
+    /// Blocks that came from the store as something else than was uploaded.
+    #[serde(default)]
+    pub corrupt_blocks: u64,
     /// Files whose object was changed by somebody else meanwhile.
     pub conflicts: Sample,
     /// Keys of the bucket that can't be shown as file names.

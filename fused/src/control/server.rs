@@ -207,6 +207,7 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
             on: facts.passthrough.is_on(),
             reason: facts.passthrough.reason(),
         },
+        corrupt_blocks: flusher.corrupt_blocks,
         conflicts: Sample {
             total: flusher.conflicts,
             first: flusher

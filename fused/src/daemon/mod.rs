@@ -135,6 +135,7 @@ fn assemble(
         OnConflict::Ours => flusher::OnConflict::Ours,
         OnConflict::Theirs => flusher::OnConflict::Theirs { aside },
     };
+    config.verify = options.verify;
     config.publish_order = match options.publish_order {
         PublishOrder::Directory => flusher::PublishOrder::Default,
         PublishOrder::Strict => flusher::PublishOrder::Strict,

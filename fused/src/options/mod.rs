@@ -80,6 +80,8 @@ pub struct MountOptions {
     pub on_conflict: OnConflict,
     /// Which files wait for which before they become visible in the store.
     pub publish_order: PublishOrder,
+    /// Whether what comes from the store is compared with what was uploaded.
+    pub verify: bool,
     /// How old a multipart upload is that was begun here and lost, before it is aborted.
     pub stale_uploads: Duration,
     /// The least important messages that are logged (`RUST_LOG` overrides it).

@@ -88,6 +88,7 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         settle: std::time::Duration::ZERO,
         on_conflict: OnConflict::KeepBoth,
         publish_order: PublishOrder::Directory,
+        verify: false,
         stale_uploads: std::time::Duration::ZERO,
         log_level: LogLevel::Error,
         log_file: None,
@@ -330,6 +331,11 @@ pub(super) const ROWS: &[Row] = &[
         |o, v| { o.publish_order = values::publish_order(v)?; Ok(()) },
         "A file becomes visible in the store after all large ones (directory) or all files (strict) that were \
          closed before it in its own directory or below, or as soon as it is there (none)."),
+    value("verify", "on|off", Preset::Text("on"),
+        |o, v| { o.verify = values::on_or_off(v)?; Ok(()) },
+        "What was uploaded here is compared with what comes back, block by block (blake3): a block that has \
+         become something else is asked for again, counted, and EIO in the end. With off nothing is compared, and \
+         what is uploaded meanwhile will not be."),
     value("stale_uploads", "TIME", Preset::Text("1d"),
         |o, v| { o.stale_uploads = values::duration(v)?; Ok(()) },
         "A multipart upload that was begun here, and whose name was lost with the store's answer or in a crash, is \

@@ -62,6 +62,7 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(options.dirty_wait, Duration::from_secs(60));
     assert_eq!(options.settle, Duration::from_millis(500));
     assert_eq!(options.on_conflict, OnConflict::KeepBoth);
+    assert!(options.verify);
     assert_eq!(options.publish_order, PublishOrder::Directory);
     assert_eq!(options.log_level, LogLevel::Info);
     assert_eq!(options.allow_other, nix::unistd::geteuid().is_root());
@@ -102,6 +103,7 @@ fn each_value_option_sets_its_field() {
     assert_eq!(options.on_conflict, OnConflict::Theirs);
     assert_eq!(options.publish_order, PublishOrder::Strict);
     assert_eq!(good("on_conflict=ours").on_conflict, OnConflict::Ours);
+    assert!(!good("verify=off").verify);
     assert_eq!(good("publish_order=none").publish_order, PublishOrder::None);
     assert_eq!(options.log_path(), PathBuf::from("/l"));
     assert_eq!(options.source(), "data");
@@ -199,6 +201,7 @@ fn each_bad_value_is_told_with_what_would_be_right() {
         ("journal=redis", "write embedded or fdb:/path/fdb.cluster"),
         ("journal=fdb:", "write embedded or fdb:"),
         ("passthrough=on", "neither auto nor off"),
+        ("verify=yes", "neither on nor off"),
         ("on_conflict=mine", "none of keep-both, ours and theirs"),
         ("publish_order=any", "none of directory, strict and none"),
         ("fsync=never", "neither local nor store"),

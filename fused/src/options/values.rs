@@ -171,6 +171,14 @@ pub(super) fn publish_order(text: &str) -> Result<PublishOrder, String> {
     }
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither on nor off")),
+    }
+}
+
 pub(super) fn passthrough(text: &str) -> Result<Passthrough, String> {
     match text {
         "auto" => Ok(Passthrough::Auto),

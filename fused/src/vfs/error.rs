@@ -33,6 +33,10 @@ pub enum Error {
         source: remote::Error,
     },
 
+    /// A block of an object is not what was uploaded.
+    #[error(transparent)]
+    Corrupt(flusher::Error),
+
     /// The cache is full of data that is not in the store yet, and stayed so for the stated wait.
     #[error(
         "the cache holds {dirty_bytes} bytes that are not in the store yet and may hold \
@@ -68,6 +72,7 @@ impl Error {
             Error::Journal(error) => Errno::from_raw(error.errno()),
             Error::Extents(error) => Errno::from_raw(error.errno()),
             Error::Remote { source, .. } => remote_errno(source),
+            Error::Corrupt(_) => Errno::EIO,
             Error::CacheFull { .. } | Error::DiskFull { .. } => Errno::ENOSPC,
         }
     }
@@ -88,6 +93,18 @@ impl Error {
         Error::Remote {
             key: key.to_string(),
             source,
+        }
+    }
+}
+
+/// Of a look at an object.
+impl Error {
+    pub(crate) fn fetching(key: &str, error: flusher::Error) -> Self {
+        match error {
+            flusher::Error::Store(source) => Error::remote(key, source),
+            flusher::Error::Journal(error) => Error::Journal(error),
+            flusher::Error::Extents(error) => Error::Extents(error),
+            corrupt => Error::Corrupt(corrupt),
         }
     }
 }

@@ -14,7 +14,6 @@ use std::sync::atomic::Ordering;
 use futures::{TryStreamExt, stream};
 use journal::Origin;
 use nix::errno::Errno;
-use remote::{ETag, ObjectKey};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::open_table::OpenFile;
@@ -242,17 +241,15 @@ impl Vfs {
         valid: u64,
         missing: Vec<Range<u64>>,
     ) -> Result<()> {
-        let key = &ObjectKey::new(origin.key.clone());
-        let etag = &origin.etag.clone().map(ETag);
         stream::iter(missing.into_iter().map(Ok::<Range<u64>, Error>))
             .try_for_each_concurrent(2, |range| async move {
                 // A hole may reach past the object's end by the granule's rounding.
                 let range = range.start..range.end.min(valid);
                 let bytes = self
-                    .remote()
-                    .get(key, range.clone(), etag.as_ref())
+                    .flusher()
+                    .get(file.ino, origin, range.clone())
                     .await
-                    .map_err(|source| Error::remote(key, source))?;
+                    .map_err(|error| Error::fetching(&origin.key, error))?;
                 self.keep_fetched(&file.extents, range.start, bytes).await
             })
             .await

@@ -9,10 +9,11 @@
 //! - *reaped*: the object is garbage, unless another inode has claimed the key meanwhile.
 //! - *the previous key was taken over by another inode*: it is that one's and is left alone.
 
+use super::digests::digested;
 use crate::attempts::transact;
 use crate::records::{ClaimRow, GarbageRow};
 use crate::txn::Txn;
-use crate::types::{FlushOutcome, Flushed, Ino, Kind, Origin, Timestamp};
+use crate::types::{BlockDigests, FlushOutcome, Flushed, Ino, Kind, Origin, Timestamp};
 use crate::{Error, Journal, keys};
 
 impl Journal {
@@ -33,12 +34,17 @@ impl Journal {
             checked: now,
             ..flushed.origin
         };
-        let origin = &origin;
-        transact!(self, txn => record(txn, ino, origin))
+        let (origin, blocks) = (&origin, flushed.blocks.as_ref());
+        transact!(self, txn => record(txn, ino, origin, blocks))
     }
 }
 
-async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcome, Error> {
+async fn record(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    new: &Origin,
+    blocks: Option<&BlockDigests>,
+) -> Result<FlushOutcome, Error> {
     let Some(mut row) = txn.inode(ino).await? else {
         // Only its key still says what it was.
         discard(txn, ino, new, new.key.ends_with('/')).await?;
@@ -77,6 +83,9 @@ async fn record(txn: &mut Txn<'_>, ino: Ino, new: &Origin) -> Result<FlushOutcom
     }
     if txn.kv.get(&keys::garbage(&new.key), false).await?.is_some() {
         txn.clear(&keys::garbage(&new.key));
+    }
+    if row.inode.kind == Kind::File {
+        digested(txn, ino, new, blocks).await?;
     }
     row.inode.content.origin = Some(new.clone());
     // `valid` stays: holes of a sparse file stay zeros that nobody has to fetch. `evicted` raises it.

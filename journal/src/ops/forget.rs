@@ -105,7 +105,12 @@ pub(super) async fn drop_cached(
     {
         txn.clear(&keys::claim(&origin.key));
     }
-    for prefix in [keys::xattr(ino, b""), keys::all_xattr_chunks(ino)] {
+    txn.clear(&keys::digested(ino));
+    for prefix in [
+        keys::xattr(ino, b""),
+        keys::all_xattr_chunks(ino),
+        keys::all_digests(ino),
+    ] {
         txn.kv.clear_range(&prefix, &keys::after_prefix(&prefix));
     }
     if row.inode.kind == Kind::Directory {

@@ -4,6 +4,7 @@ mod acl;
 mod attrs;
 mod create;
 mod detach;
+mod digests;
 mod flush;
 mod forget;
 mod former;

@@ -1,5 +1,6 @@
 //! Inodes without a name, and their end.
 
+use super::digests::clear_digests;
 use super::rename::{Place, settle_at};
 use super::unlink::drop_name;
 use crate::attempts::{look, transact};
@@ -145,7 +146,7 @@ async fn reap(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, Error> {
     if row.inode.nlink > 0 {
         return Ok(Progress::Done(None));
     }
-    if clear_xattrs(txn, ino).await? {
+    if clear_xattrs(txn, ino).await? || clear_digests(txn, ino).await? {
         return Ok(Progress::More);
     }
     let inode = row.inode.clone();

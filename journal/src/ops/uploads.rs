@@ -7,10 +7,11 @@
 //! A store names an upload in its answer, which may be lost, or the daemon killed before it is recorded. So
 //! a row says beforehand that an upload of this key was asked for; it goes with the record of the name.
 
+use super::digests::put_digests;
 use crate::attempts::{look, transact};
 use crate::records::{AskedRow, PartRow, UploadRow, corrupt, decode};
 use crate::txn::Txn;
-use crate::types::{AskedUploads, Epoch, Ino, Timestamp, Upload};
+use crate::types::{AskedUploads, BlockDigests, Epoch, Ino, Timestamp, Upload};
 use crate::{Error, Journal, keys};
 
 impl Journal {
@@ -117,15 +118,25 @@ impl Journal {
         })
     }
 
-    /// The store has a part.
-    pub async fn upload_part(&self, ino: Ino, n: u32, etag: &str) -> Result<(), Error> {
+    /// The store has a part, made of `blocks`.
+    pub async fn upload_part(
+        &self,
+        ino: Ino,
+        n: u32,
+        etag: &str,
+        blocks: &BlockDigests,
+    ) -> Result<(), Error> {
         let row = PartRow {
             etag: etag.to_owned(),
         };
         let row = &row;
         transact!(self, txn => async {
-            if txn.load::<UploadRow>(&keys::upload(ino)).await?.is_none() {
+            let Some(upload) = txn.load::<UploadRow>(&keys::upload(ino)).await? else {
                 return Err(Error::no_inode(ino));
+            };
+            // Of an inode that is gone nobody would remove them.
+            if txn.inode(ino).await?.is_some() {
+                put_digests(txn, ino, upload.epoch, blocks)?;
             }
             txn.put(&keys::upload_part(ino, n), row)
         })

@@ -7,6 +7,7 @@
 
 mod acl;
 mod answers;
+mod digests;
 mod ids;
 mod inode;
 mod requests;
@@ -17,6 +18,7 @@ pub use answers::{
     AskedUploads, DirEntry, FlushOutcome, Former, Garbage, Orphan, Removed, Renamed, Resync,
     Unsynced, Upload, Usage, Wanted,
 };
+pub use digests::{BLOCK_BYTES, BlockDigest, BlockDigests};
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};
 pub use requests::{

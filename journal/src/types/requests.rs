@@ -1,6 +1,6 @@
 //! What typed transactions are asked for.
 
-use super::{Epoch, Kind, NodeId, Origin, Seal, Timestamp};
+use super::{BlockDigests, Epoch, Kind, NodeId, Origin, Seal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Which file system this journal belongs to, and who is opening it.
@@ -100,6 +100,9 @@ pub struct Flushed {
     /// The object as the store has it now. Its two epochs are overwritten by those above, its
     /// `checked` by the transaction's time.
     pub origin: Origin,
+    /// What its blocks are, those apart that went with parts of it; `None` if no bytes were sent, or if it is
+    /// not known.
+    pub blocks: Option<BlockDigests>,
 }
 
 /// An entry that a listing or a look at the store found.

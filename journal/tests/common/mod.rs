@@ -91,6 +91,7 @@ pub fn object(key: &str, etag: &str, inode: &Inode) -> Flushed {
             meta_epoch: inode.meta_epoch,
             checked: at(30),
         },
+        blocks: None,
     }
 }
 

@@ -267,6 +267,7 @@ impl World {
                 meta_epoch: wanted.inode.meta_epoch,
                 checked: now(),
             },
+            blocks: None,
         };
         self.flights.push(Flight { ino, key, flushed });
     }

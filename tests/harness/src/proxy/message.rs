@@ -94,6 +94,14 @@ impl Answer {
             .push(format!("content-length: {}", self.body.len()));
     }
 
+    /// One byte is not what it was, and nothing tells.
+    pub(super) fn change_byte(&mut self) {
+        let middle = self.body.len() / 2;
+        if let Some(byte) = self.body.get_mut(middle) {
+            *byte ^= 1;
+        }
+    }
+
     /// Another version than the server's, in the head and in what completing and copying answer.
     pub(super) fn change_etag(&mut self) {
         let other = format!("{:032x}", super::unlike_any_other());

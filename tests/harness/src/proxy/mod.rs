@@ -36,6 +36,8 @@ pub enum Fault {
     CutAnswer,
     /// The server does it; half of the answer's body comes, as if that were all.
     ShortAnswer,
+    /// The server does it; a byte in the middle of the answer's body is another one.
+    WrongByte,
     /// The server does it; the answer names another version.
     WrongEtag,
     /// The server does it; the connection breaks before the answer.
@@ -52,6 +54,7 @@ impl Fault {
             Self::CutRequest => "cut request",
             Self::CutAnswer => "cut answer",
             Self::ShortAnswer => "short answer",
+            Self::WrongByte => "wrong byte",
             Self::WrongEtag => "wrong etag",
             Self::LoseAnswer => "lost answer",
         }
@@ -271,6 +274,7 @@ impl Shared {
                     return broken(&[client]);
                 }
                 Some(Fault::ShortAnswer) => answer.shorten(),
+                Some(Fault::WrongByte) => answer.change_byte(),
                 Some(Fault::WrongEtag) => answer.change_etag(),
                 _ => {}
             }
