@@ -42,7 +42,7 @@ def main():
     finally:
         if bench:
             bench.stop()
-        if any(os.path.ismount(base / name) for name in (*TARGETS, "daemon")):
+        if any(os.path.ismount(base / name) for name in (*TARGETS, "daemon", "held", "unverified")):
             print(f"something is still mounted below {base}", file=sys.stderr)
         else:
             shutil.rmtree(base, ignore_errors=True)

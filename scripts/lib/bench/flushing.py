@@ -18,17 +18,18 @@ DIRTY_FILES = [10_000, 100_000]
 class Flushing:
     def __init__(self, bench):
         self.bench = bench
-        self.held = None
+        self.held = {}
 
     def stop(self):
-        if self.held:
-            self.held.stop()
+        for held in self.held.values():
+            held.stop()
 
-    def holding(self):
+    def holding(self, name="held", *options):
         """A mount that uploads nothing by itself."""
-        if not self.held:
-            self.held = Fused(self.bench.base, self.bench.server, [*self.bench.options.o, "settle=1h"], "held")
-        return self.held
+        if name not in self.held:
+            options = [*self.bench.options.o, "settle=1h", *options]
+            self.held[name] = Fused(self.bench.base, self.bench.server, options, name)
+        return self.held[name]
 
     def large(self, number):
         bench = self.bench
@@ -37,19 +38,19 @@ class Flushing:
             with open(source, "wb") as out:
                 for _ in range(bench.options.mib):
                     out.write(os.urandom(1 << 20))
-        order = [None, *UPLOADS] if number % 2 else [*UPLOADS, None]
-        for upload in order:
+        order = ["fused", "unverified", *UPLOADS]
+        for upload in order if number % 2 else reversed(order):
             bench.quiet()
-            if upload:
+            if upload in UPLOADS:
                 seconds = bench.server.upload(source, *upload)
                 bench.record("flush", f"plain {upload[1]} x {upload[0]} MiB", bench.bytes / 1e9 / seconds)
                 continue
-            held = self.holding()
+            held = self.holding() if upload == "fused" else self.holding("unverified", "verify=off")
             file = held.dir / "flushed"
             work("copy", source, file)
             # The plain client's file is on the disk, too.
             os.sync()
-            bench.record("flush", "fused", bench.bytes / 1e9 / self.sync(file))
+            bench.record("flush", upload, bench.bytes / 1e9 / self.sync(file))
             file.unlink()
             held.settle()
 

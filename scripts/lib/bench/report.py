@@ -30,6 +30,7 @@ BARS = [
     ("4 KiB write, depth 1", "local", 0.9),
     ("4 KiB write, depth 32", "local", 0.9),
     ("flush", "plain client", 0.85),
+    ("flush", "unverified", 0.9),
     ("flush of 4 KiB files", "plain client", 0.8),
     ("cold read", "plain client", 0.9),
     ("cold first 64 KiB", "plain client", 1 / 1.3),
