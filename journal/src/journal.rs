@@ -22,13 +22,18 @@ impl Journal {
     /// Refuses a journal of a newer format ([`Error::NewerFormat`]) and one that belongs to another
     /// store ([`Error::OtherStore`]).
     pub async fn open(store: Arc<dyn KvStore>, identity: Identity) -> Result<Journal, Error> {
-        let journal = Journal {
-            shared: Arc::new(Shared::new(store, identity.node)),
-        };
+        let journal = Journal::over(store, identity.node);
         journal.check_format(identity.store_url).await?;
         journal.create_root().await?;
         journal.count_all_unsynced().await?;
         Ok(journal)
+    }
+
+    /// The journal in `store`, whatever is in there.
+    pub(crate) fn over(store: Arc<dyn KvStore>, node: NodeId) -> Journal {
+        Journal {
+            shared: Arc::new(Shared::new(store, node)),
+        }
     }
 
     async fn check_format(&self, wanted: String) -> Result<(), Error> {

@@ -20,6 +20,7 @@
 //! feature `fdb`, FoundationDB itself.
 
 mod attempts;
+mod audit;
 mod error;
 mod journal;
 mod keys;
@@ -33,6 +34,7 @@ mod slots;
 mod txn;
 mod types;
 
+pub use audit::{Audit, DAMAGES_MAX, Damage, Grade, Mend};
 pub use error::Error;
 pub use journal::Journal;
 pub use kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore};

@@ -67,6 +67,17 @@ impl<'j> Txn<'j> {
         self.kv.clear(key);
     }
 
+    pub(crate) fn clear_range(&mut self, begin: &[u8], end: &[u8]) {
+        self.changed = true;
+        self.kv.clear_range(begin, end);
+    }
+
+    /// Writes a counter that was found to be wrong.
+    pub(crate) fn set_counter(&mut self, key: &[u8], value: u64) {
+        self.changed = true;
+        self.kv.set(key, value.to_le_bytes().to_vec());
+    }
+
     pub(crate) fn count_inodes(&mut self, delta: i64) {
         self.changed = true;
         self.kv.atomic_add(keys::INODES, delta);

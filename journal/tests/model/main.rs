@@ -1,7 +1,7 @@
 //! Random histories against two references: a naive tree that knows POSIX, and a bucket that a
 //! simple flusher and another client change. After each step the tree must agree, and at the end the
 //! flusher must be able to make the bucket agree with the tree: nothing forgotten, nothing deleted
-//! that somebody wants, nothing left over.
+//! that somebody wants, nothing left over. And no row of the journal may contradict another at any time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,6 +47,8 @@ async fn live(ops: Vec<Op>) {
     for op in ops {
         world.apply(op).await;
         world.check().await;
+        let audit = world.journal.audit().await.unwrap();
+        assert!(audit.damages.is_empty(), "{:#?}", audit.damages);
     }
     world.drain().await;
     world.check().await;
