@@ -46,6 +46,8 @@ pub(super) enum Command {
     Free(Free),
     /// Show how a mount is, or every mount of this machine
     Status(Status),
+    /// Check a cache directory that is not mounted: journal, local bytes and objects against each other
+    Doctor(Doctor),
     /// Make mount(8), /etc/fstab, systemd and man know this program
     Install(Install),
     /// Print the man page (troff)
@@ -118,6 +120,25 @@ pub(super) struct Status {
     /// A mount point or a path in a mount (default: every fused mount of this machine)
     pub dir: Option<PathBuf>,
     /// Print a JSON object, or an array of them without DIR
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The cache directory, or the URL of its store
+    #[arg(value_name = "CACHE_DIR|URL")]
+    pub place: PathBuf,
+    /// Mount options, such as config=FILE for the store's credentials; may be given several times
+    #[arg(short = 'o', long = "options", value_name = "NAME=VALUE,...")]
+    pub options: Vec<String>,
+    /// Repair what can be repaired without losing anything; look without it first
+    #[arg(long)]
+    pub repair: bool,
+    /// Do not ask the store for objects
+    #[arg(long)]
+    pub no_store: bool,
+    /// Print the findings as one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -17,6 +17,9 @@ pub(super) enum Error {
     /// The daemon's own reason.
     #[error(transparent)]
     Daemon(#[from] crate::daemon::Error),
+    /// A cache directory can't be examined.
+    #[error(transparent)]
+    Doctor(#[from] crate::doctor::Error),
     /// A sentence that is complete already.
     #[error("{0}")]
     Failed(String),

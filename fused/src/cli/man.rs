@@ -46,7 +46,7 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Done."),
     (
         "1",
-        "Failed; a sentence on standard error says what, where and what to do.",
+        "Failed; a sentence on standard error says what, where and what to do. fused doctor: something is lost or wrong.",
     ),
     ("2", "The command line or an option is wrong."),
 ];
@@ -63,6 +63,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "fused sync /mnt/data/checkpoints",
         "Returns when the directory is in the bucket.",
+    ),
+    (
+        "fused doctor /mnt/nvme/cache",
+        "Tells what is lost or wrong in a cache directory that is not mounted; with --repair, repairs what is safe.",
     ),
 ];
 
@@ -199,7 +203,9 @@ mod tests {
     #[test]
     fn the_man_page_has_every_command_and_every_option_with_its_default() {
         let page = man_page().replace("\\-", "-");
-        for name in ["mount", "umount", "sync", "status", "install", "man"] {
+        for name in [
+            "mount", "umount", "sync", "status", "doctor", "install", "man",
+        ] {
             assert!(page.contains(&format!(".SS \"fused {name}\"")), "{name}");
         }
         for row in help_rows() {

@@ -1,4 +1,4 @@
-//! The command line: `fused mount`, `umount`, `sync`, `free`, `status`, `install`, `man`.
+//! The command line: `fused mount`, `umount`, `sync`, `free`, `status`, `doctor`, `install`, `man`.
 //!
 //! The same binary is also a mount helper: mount(8) runs `/sbin/mount.fused URL DIR -o ...` for an fstab line
 //! of type `fused`, and `fused URL DIR -o ...` for type `fuse.fused`; [`args`] tells the forms apart.
@@ -8,6 +8,7 @@
 
 mod args;
 mod background;
+mod doctor;
 mod error;
 mod foreground;
 mod free;
@@ -61,6 +62,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Sync(sync) => sync::run(&sync),
         Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
+        Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Install(install) => install::run(&install),
         Command::Man => output::print(&man_page()),
     }

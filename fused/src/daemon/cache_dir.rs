@@ -57,7 +57,8 @@ impl CacheDir {
             .mode(0o700)
             .create(&path)
             .map_err(problem)?;
-        let lock = lock_file(&path, options)?;
+        let owner = format!("{} at {}", options.url, options.mountpoint.display());
+        let lock = lock_file(&path, &owner)?;
         let store = remote::StoreUrl::parse(&options.url)?.to_string();
         let identity = match read_identity(&path).map_err(problem)? {
             Some(identity) => check_identity(&path, identity, store)?,
@@ -68,6 +69,31 @@ impl CacheDir {
             identity,
             _lock: lock,
         })
+    }
+
+    /// Takes the cache directory of these options to look at it; nothing is made.
+    pub fn lock_existing(options: &MountOptions) -> Result<Self, Error> {
+        let path = options.cache_dir.clone();
+        let problem = |problem: String| Error::CacheDir {
+            path: path.clone(),
+            problem,
+        };
+        let read = || read_identity(&path).map_err(|error| problem(explain(&error)));
+        // Before the lock file is made in a folder that is none of ours.
+        read()?.ok_or_else(|| problem("is none: there is no identity.toml in it".into()))?;
+        let lock = lock_file(&path, &format!("fused doctor of {}", options.url))?;
+        let identity = read()?.ok_or_else(|| problem("has just been removed".into()))?;
+        let store = remote::StoreUrl::parse(&options.url)?.to_string();
+        Ok(Self {
+            identity: check_identity(&path, identity, store)?,
+            path,
+            _lock: lock,
+        })
+    }
+
+    /// The store that a cache directory belongs to; `None` if it is none.
+    pub fn store_of(path: &Path) -> io::Result<Option<String>> {
+        Ok(read_identity(path)?.map(|identity| identity.store))
     }
 
     /// Whose it is.
@@ -101,7 +127,7 @@ impl CacheDir {
     }
 }
 
-fn lock_file(path: &Path, options: &MountOptions) -> Result<Flock<File>, Error> {
+fn lock_file(path: &Path, owner: &str) -> Result<Flock<File>, Error> {
     let open = OpenOptions::new()
         .read(true)
         .write(true)
@@ -134,15 +160,9 @@ fn lock_file(path: &Path, options: &MountOptions) -> Result<Flock<File>, Error> 
             });
         }
     };
-    let owner = format!(
-        "process {}, {} at {}\n",
-        std::process::id(),
-        options.url,
-        options.mountpoint.display()
-    );
-    let noted = lock
-        .set_len(0)
-        .and_then(|()| lock.write_all(owner.as_bytes()));
+    let noted = lock.set_len(0).and_then(|()| {
+        lock.write_all(format!("process {}, {owner}\n", std::process::id()).as_bytes())
+    });
     match noted {
         // Whose it is, is only told to others; that is no reason not to start on a full disk.
         Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(Error::CacheDir {

@@ -25,8 +25,9 @@ use crate::front::{InvalidateQueue, PassthroughState};
 use crate::options::{Fsync, MountOptions, OnConflict, Passthrough, PublishOrder};
 use crate::vfs::{self, FsyncTarget, Listener, Vfs};
 
-use cache_dir::CacheDir;
+pub(crate) use cache_dir::CacheDir;
 pub use error::Error;
+pub(crate) use store::open as open_store;
 
 /// Called once: when the mount is usable, or with the sentence that says why it isn't.
 pub type Ready = Box<dyn FnOnce(Result<(), String>) + Send>;
