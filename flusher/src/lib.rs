@@ -58,4 +58,5 @@ mod yielding;
 pub use config::{BackoffLimits, Events, FlusherConfig, OnConflict, PublishOrder, Rooms};
 pub use error::{Error, Severity};
 pub use handle::Flusher;
+pub use lost::own_version;
 pub use status::{Conflict, FlusherStatus, LastError, Progress, Resolution, State, Uploading};

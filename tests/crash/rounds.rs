@@ -25,6 +25,16 @@ const WORK_MS_MAX: usize = 700;
 /// How long a thread of ours may be stuck in a dead file system.
 const STUCK_LIMIT: Duration = Duration::from_secs(90);
 
+/// What the doctor may say of bytes that a power cut took.
+const TORN: [&str; 6] = [
+    "bytes-missing",
+    "bytes-short",
+    "bytes-changed",
+    "copy-damaged",
+    "former-missing",
+    "unnamed-extents",
+];
+
 /// Complaints of one round that are worth printing.
 const SHOWN: usize = 12;
 
@@ -134,6 +144,7 @@ impl Rounds {
         for round in 0..self.count {
             self.crash(mount, round);
             self.check_objects(round);
+            self.examine(round);
             mount = self.options().start();
             self.tally.torn += mount.log().matches("lost in a power cut").count();
             let look = Instant::now();
@@ -146,6 +157,7 @@ impl Rounds {
                 began.elapsed()
             );
         }
+        mount.unmount().is_sound(&[]);
         let Tally {
             calls,
             files,
@@ -215,6 +227,21 @@ impl Rounds {
             image.replay();
             another_boot(&image.path().join("cache"));
         }
+    }
+
+    /// What the doctor says before anything is recovered: after a kill that nothing is lost or wrong, after a
+    /// power cut that no row contradicts another.
+    fn examine(&self, round: usize) {
+        let report = self.options().doctor(&["--no-store"]);
+        let findings = report["findings"].as_array().expect("findings");
+        let torn = |kind: &str| self.image.is_some() && TORN.contains(&kind);
+        let wrong = findings
+            .iter()
+            .filter(|finding| finding["grade"] != "leftover")
+            .filter(|finding| !finding["kind"].as_str().is_some_and(torn))
+            .map(|finding| format!("{finding}"))
+            .collect();
+        self.complain(wrong, round, "by the doctor's report", "");
     }
 
     /// What others see in the store at this instant.

@@ -20,6 +20,7 @@ mod commands;
 mod crashes;
 mod data;
 mod directories;
+mod doctor;
 mod existing_buckets;
 mod integrity;
 mod mounting;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use flusher::own_version;
 use futures::{StreamExt, stream};
 use journal::{Inode, Origin};
 use remote::{ETag, ObjectKey, ObjectMeta, Remote};
@@ -84,9 +85,7 @@ impl Doctor {
     }
 
     async fn other(&mut self, inode: &Inode, meta: &ObjectMeta) -> Result<(), Error> {
-        let mark = meta.posix.version;
-        let ours = mark.is_some_and(|mark| mark.node == self.node.0 && mark.ino == inode.ino.0);
-        let (grade, sentence) = if ours {
+        let (grade, sentence) = if own_version(inode, self.node, meta).is_some() {
             (
                 Grade::Leftover,
                 "the object is a version of this file whose record a crash took; the next mount finds out",

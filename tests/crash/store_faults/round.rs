@@ -130,6 +130,7 @@ impl Plan {
             status["conflicts"]["total"], 0,
             "nobody else was there: {status}"
         );
+        mount.unmount().is_sound(&[]);
     }
 }
 

@@ -134,6 +134,43 @@ impl MountOptions {
         self
     }
 
+    /// The cache directory.
+    fn cache_dir(&self) -> PathBuf {
+        let named = self.options.iter().rev();
+        let named = named.filter_map(|option| option.strip_prefix("cache_dir="));
+        match named.map(PathBuf::from).next() {
+            Some(path) => path,
+            None => self
+                .cache
+                .as_ref()
+                .expect("it was mounted")
+                .path()
+                .to_owned(),
+        }
+    }
+
+    /// `fused doctor --json` of the cache directory after a mount has ended, with these further arguments;
+    /// panics unless the exit code says the same as the report.
+    #[track_caller]
+    pub fn doctor(&self, arguments: &[&str]) -> Value {
+        let mut command = fused_command(&self.environment, ["doctor", "--json"]);
+        command.args(arguments).arg(self.cache_dir());
+        let said = run(&mut command, COMMAND_LIMIT);
+        let report: Value =
+            serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let is_sound = report["lost"] == 0 && report["wrong"] == 0;
+        let code = said.status.and_then(|status| status.code());
+        assert_eq!(code, Some(i32::from(!is_sound)), "{said}");
+        report
+    }
+
+    /// Panics unless the doctor finds nothing lost and nothing wrong.
+    #[track_caller]
+    pub fn is_sound(&self, arguments: &[&str]) {
+        let report = self.doctor(arguments);
+        assert!(report["lost"] == 0 && report["wrong"] == 0, "{report:#}");
+    }
+
     /// Mounts; panics with the daemon's log when that fails.
     #[track_caller]
     pub fn start(self) -> Mount {
