@@ -320,7 +320,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether the way up never ends (Brent's algorithm: no memory, and few steps more than there are).
+    /// Whether the way up comes back to this directory. One that only hangs below a circle does not count (Brent's
+    /// algorithm: no memory, and few steps more than there are).
     async fn is_in_circle(&mut self, ino: Ino) -> Result<bool, Error> {
         let (mut mark, mut at) = (ino, ino);
         let (mut steps, mut limit) = (0u64, 1u64);
@@ -332,8 +333,11 @@ impl Pass<'_> {
                 return Ok(false);
             }
             at = row.inode.parent;
-            if at == mark {
+            if at == ino {
                 return Ok(true);
+            }
+            if at == mark {
+                return Ok(false);
             }
             steps += 1;
             if steps == limit {

@@ -392,7 +392,10 @@ async fn what_needs_a_guess_is_told_and_left_alone() {
     let stand = Stand {
         ..Stand::new().await
     };
-    // d and e contain each other.
+    // d and e contain each other; what hangs below them does not.
+    let below = new(Kind::Directory);
+    let below = stand.journal.create(e, b"below", below, now()).await;
+    below.unwrap();
     stand.clear(&keys::dirent(Ino::ROOT, b"d")).await;
     stand.clear(&keys::link(d, Ino::ROOT, b"d")).await;
     let entry = DirentRow {
@@ -409,7 +412,7 @@ async fn what_needs_a_guess_is_told_and_left_alone() {
         )
         .await;
     stand.change(d, |row| row.inode.parent = e).await;
-    stand.change(e, |row| row.inode.nlink = 3).await;
+    stand.change(e, |row| row.inode.nlink = 4).await;
     stand.change(Ino::ROOT, |row| row.inode.nlink = 2).await;
     let damages = stand.shows(&["circle", "circle"]).await;
     assert!(
