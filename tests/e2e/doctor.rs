@@ -35,6 +35,8 @@ every_store!(
     objects_that_are_gone_are_uploaded_again_if_all_bytes_are_here,
     an_object_that_somebody_replaced_is_no_damage_unless_a_part_of_it_is_needed,
     a_damaged_copy_of_what_is_in_the_store_is_given_up,
+    the_last_copy_is_not_given_up_because_it_is_damaged,
+    a_name_that_would_not_come_back_stays,
     a_name_whose_inode_is_gone_comes_back_from_the_store,
     after_a_kill_nothing_is_lost_or_wrong,
 );
@@ -389,13 +391,14 @@ fn a_damaged_copy_of_what_is_in_the_store_is_given_up(store: &Store) {
         .open(extents_of(cache.path(), short));
     file.unwrap().set_len(1000).unwrap();
     fs::remove_file(extents_of(cache.path(), gone)).unwrap();
-    repairs(
-        &options,
-        &[
-            ["wrong", "copy-damaged", "short"],
-            ["wrong", "copy-damaged", "gone"],
-        ],
-    );
+    let told = [
+        ["wrong", "copy-damaged", "short"],
+        ["wrong", "copy-damaged", "gone"],
+    ];
+    let unasked = options.doctor(&["--repair", "--no-store"]);
+    tells(&unasked, &told);
+    assert_eq!(unasked["repaired"], 0, "nobody saw the objects");
+    repairs(&options, &told);
     let mount = options.start();
     assert_eq!(fs::read(mount.join("short")).unwrap(), vec![1; MIB]);
     assert_eq!(fs::read(mount.join("gone")).unwrap(), vec![2; MIB]);
@@ -413,7 +416,7 @@ fn a_name_whose_inode_is_gone_comes_back_from_the_store(store: &Store) {
     repairs(
         &options,
         &[
-            ["wrong", "dangling-name", "d/f"],
+            ["lost", "dangling-name", "d/f"],
             ["wrong", "rows-without-inode", "d/f"],
             ["wrong", "stale-claim", "d/f"],
             ["wrong", "counter", "-"],
@@ -424,6 +427,87 @@ fn a_name_whose_inode_is_gone_comes_back_from_the_store(store: &Store) {
     assert_eq!(kept, 1, "its bytes are kept");
     let mount = options.start();
     assert_eq!(fs::read(mount.join("d/f")).unwrap(), vec![1; MIB]);
+}
+
+/// The object is gone, too: half a copy is better than none.
+fn the_last_copy_is_not_given_up_because_it_is_damaged(store: &Store) {
+    let mount = mount(store, "settle=0s");
+    fs::write(mount.join("short"), vec![1; MIB]).unwrap();
+    mount.sync();
+    let short = ino(&mount, "short");
+    let cache = mount.cache().clone();
+    let options = mount.unmount();
+    let half = extents_of(cache.path(), short);
+    let file = File::options().write(true).open(&half);
+    file.unwrap().set_len(1000).unwrap();
+    store.delete("short");
+    let told = [
+        ["wrong", "copy-damaged", "short"],
+        ["lost", "object-missing", "short"],
+    ];
+    for arguments in [&[][..], &["--repair"]] {
+        let report = options.doctor(arguments);
+        tells(&report, &told);
+        assert_eq!(report["repaired"], 0, "{report:#}");
+    }
+    assert_eq!(fs::read(half).unwrap(), vec![1; 1000]);
+}
+
+/// The store does not have it: the name is all that is left of it, and of where it was.
+fn a_name_that_would_not_come_back_stays(store: &Store) {
+    let mount = mount(store, "settle=5m");
+    fs::write(mount.join("f"), vec![1; MIB]).unwrap();
+    symlink("to/somewhere", mount.join("s")).unwrap();
+    let [f, s] = ["f", "s"].map(|path| ino(&mount, path));
+    let cache = mount.cache().clone();
+    let options = mount.unmount();
+    rows(
+        cache.path(),
+        &[key(b'I', &[f], ""), key(b'I', &[s], "")],
+        &[],
+    );
+    options.doctor(&["--repair"]);
+    tells(
+        &options.doctor(&["--repair"]),
+        &[
+            ["lost", "dangling-name", "f"],
+            ["lost", "dangling-name", "s"],
+            ["wrong", "rows-without-inode", "f"],
+            ["wrong", "rows-without-inode", "s"],
+        ],
+    );
+    let mut kept = fs::read_dir(cache.path().join("torn")).unwrap().flatten();
+    assert_eq!(fs::read(kept.next().unwrap().path()).unwrap(), vec![1; MIB]);
+}
+
+#[test]
+fn after_a_power_cut_nothing_is_repaired_before_a_mount() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let mount = mount(&store, "settle=5m");
+    fs::write(mount.join("f"), vec![1; MIB]).unwrap();
+    let cache = mount.cache().clone();
+    let options = mount.crash();
+    // As another boot finds it.
+    let state = cache.path().join("extents/state");
+    let text = fs::read_to_string(&state).unwrap();
+    let another = text.lines().map(|line| match line.starts_with("boot ") {
+        true => "boot 00000000-0000-0000-0000-000000000000\n".to_owned(),
+        false => format!("{line}\n"),
+    });
+    fs::write(&state, another.collect::<String>()).unwrap();
+    let report = options.doctor(&[]);
+    let told = told(&report);
+    assert!(
+        told.iter().any(|[_, kind, _]| kind == "power-cut"),
+        "{report:#}"
+    );
+    let at = cache.path().to_str().unwrap();
+    let said = fused(["doctor", "--repair", at]).fails_with(1);
+    assert!(said.contains("mount once"), "{said}");
+    let mount = options.start();
+    mount.sync();
+    mount.unmount().is_sound(&["--repair"]);
 }
 
 fn after_a_kill_nothing_is_lost_or_wrong(store: &Store) {

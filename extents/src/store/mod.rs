@@ -397,14 +397,19 @@ impl ExtentStore {
     /// The last act of an orderly stop: syncs the whole file system, then records that nothing was
     /// left unsynced. Whatever is written after it isn't covered.
     pub fn mark_clean(&self) -> Result<()> {
+        self.sync_all()?;
+        run::end(&self.inner.dir)
+    }
+
+    /// Returns when everything in the file system of the cache directory is on the disk.
+    pub fn sync_all(&self) -> Result<()> {
         self.inner.check()?;
         let dir = &self.inner.dir;
         let sync = File::open(dir).and_then(|handle| Ok(nix::unistd::syncfs(handle)?));
         sync.map_err(|error| {
             self.inner
                 .poison("syncfs", &dir.display().to_string(), &error)
-        })?;
-        run::end(dir)
+        })
     }
 
     /// Why the store accepts no more writes, if so.

@@ -68,6 +68,7 @@ impl Doctor {
 
     async fn flawed(&mut self, inode: &Inode, flaw: Flaw) -> Result<(), Error> {
         let id = extent_id(inode);
+        let is_long = matches!(flaw, Flaw::Long { .. });
         let what = match flaw {
             Flaw::Missing => format!("its extent file {id} is not there"),
             Flaw::Short { bytes } => {
@@ -98,10 +99,12 @@ impl Doctor {
                     .await
             }
             (false, _) => {
-                let sentence = format!("{what}; its object has every byte");
+                let sentence = format!("{what}; its object should have every byte");
                 let finding = self.finding(inode, Grade::Wrong, "copy-damaged", sentence);
                 let finding = finding.await;
-                let repaired = self.repair && self.give_up_copy(inode).await?;
+                let repaired = self.repair
+                    && self.is_in_store(inode).await
+                    && self.give_up_copy(inode, is_long).await?;
                 Finding {
                     repaired,
                     ..finding
@@ -113,11 +116,15 @@ impl Doctor {
     }
 
     /// From now on every byte of a clean file is the object's.
-    async fn give_up_copy(&self, inode: &Inode) -> Result<bool, Error> {
+    async fn give_up_copy(&self, inode: &Inode, is_long: bool) -> Result<bool, Error> {
         let given_up = self.journal.evicted(inode.ino, inode.content.epoch).await?;
         if given_up {
             self.journal.sync().await?;
-            self.extents.remove(extent_id(inode))?;
+            // More than the journal knows of is no version of the file, but may be somebody's.
+            match is_long {
+                true => drop(self.extents.set_aside(extent_id(inode), &self.torn)?),
+                false => self.extents.remove(extent_id(inode))?,
+            }
         }
         Ok(given_up)
     }
@@ -162,7 +169,8 @@ impl Doctor {
     }
 
     /// Extent files that no row refers to.
-    async fn unnamed(&mut self) -> Result<(), Error> {
+    pub(super) async fn unnamed(&mut self) -> Result<(), Error> {
+        self.report.extent_files = 0;
         // What is removed below must not come back with a lost transaction.
         self.journal.sync().await?;
         for id in self.extents.list() {
@@ -215,7 +223,10 @@ impl Doctor {
             Err(journal::Error::Corrupt { .. }) => return Ok(true),
             Err(error) => return Err(error.into()),
         };
-        if inode.is_some_and(|inode| inode.kind == Kind::File && extent_id(&inode) == id) {
+        let Some(inode) = inode else {
+            return Ok(false);
+        };
+        if inode.kind == Kind::File && extent_id(&inode) == id {
             return Ok(true);
         }
         match self.journal.former(self.node, Ino(id.ino)).await {

@@ -26,6 +26,12 @@ pub enum Error {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Recovery has not judged yet what a power cut took.
+    #[error(
+        "the machine went down since the last mount: mount once, which recovers what can be, and repair then if \
+         anything is still wrong"
+    )]
+    PowerCut,
     /// Other nodes may be using the journal.
     #[error("a journal in FoundationDB can't be examined yet: other nodes may be using it")]
     NotEmbedded,

@@ -7,7 +7,9 @@
 //!
 //! The order matters to repairs: extent files are judged by a journal that is in order, objects by files whose
 //! local bytes are known. Nothing is changed without being asked for, save that the journal's log is replayed,
-//! as any start does. A repair removes no inode, no object, and no bytes that may be somebody's.
+//! as any start does. A repair removes no inode, no object, and no bytes that may be somebody's; a name or a
+//! copy only if the store has just been seen to have it. What was kept for a power cut may go, so everything is
+//! made durable first; and after a power cut nothing is repaired before a mount has judged what that took.
 //!
 //! Memory is bounded: pages of files, [`REQUESTS_AT_ONCE`] requests to the store, and so many findings as a
 //! report shows. Time is about four reads of the journal for a name, an open of each extent file, and a request
@@ -108,12 +110,18 @@ impl Doctor {
         let extents = cache_dir.open_extents()?;
         let mut report = Report::new(&options.cache_dir, &cache_dir.identity().store);
         if extents.previous_run() == PreviousRun::UncleanBoot {
+            if request.repair {
+                return Err(Error::PowerCut);
+            }
             report.tell(Finding::new(
                 Grade::Leftover,
                 "power-cut",
                 "the machine went down since the last mount, and the next one has not judged yet what that took: \
                  mount once before you believe what is said of bytes here",
             ));
+        }
+        if request.repair {
+            extents.sync_all()?;
         }
         let remote = match request.store {
             true => {

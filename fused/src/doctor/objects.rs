@@ -74,6 +74,15 @@ impl Doctor {
         }
     }
 
+    /// Whether the store has just said that it has the version that a file refers to.
+    pub(super) async fn is_in_store(&self, inode: &Inode) -> bool {
+        match (&self.remote, &inode.content.origin) {
+            // A store that does not answer is told of when all files are looked for.
+            (Some(remote), Some(origin)) => matches!(look(remote, origin).await, Ok(There::Same)),
+            _ => false,
+        }
+    }
+
     /// Whether the object has bytes of the file that its extent file has not.
     fn needs_object(&self, inode: &Inode) -> Result<bool, Error> {
         let valid = inode.content.valid;
@@ -158,19 +167,23 @@ impl Doctor {
     }
 }
 
-async fn look(remote: &Remote, origin: &Origin) -> remote::Result<There> {
-    let key = ObjectKey::from(origin.key.as_str());
+/// What the store says of an object.
+pub(super) async fn head(remote: &Remote, key: &ObjectKey) -> remote::Result<Option<ObjectMeta>> {
     let mut tries = 1;
-    let meta = loop {
-        match remote.head(&key).await {
+    loop {
+        match remote.head(key).await {
             Err(error) if error.is_retryable() && tries < TRIES_MAX => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            answer => break answer?,
+            answer => return answer,
         }
-    };
-    Ok(match meta {
+    }
+}
+
+async fn look(remote: &Remote, origin: &Origin) -> remote::Result<There> {
+    let key = ObjectKey::from(origin.key.as_str());
+    Ok(match head(remote, &key).await? {
         None => There::Nothing,
         Some(meta) if is_same(origin, &meta) => There::Same,
         Some(meta) => There::Other(Box::new(meta)),

@@ -264,11 +264,11 @@ impl Pass<'_> {
         // The root's number is never handed out.
         if numbers.last > Ino::ROOT.0 && next_ino.is_none_or(|next| next <= numbers.last) {
             let sentence = format!("inode number {} would be handed out again", numbers.last);
-            tell(keys::NEXT_INO, numbers.last + 1, sentence);
+            tell(keys::NEXT_INO, numbers.last.saturating_add(1), sentence);
         }
         if last_seq > 0 && next_seq.is_none_or(|next| next <= last_seq) {
             let sentence = format!("sequence number {last_seq} would be handed out again");
-            tell(keys::NEXT_SEQ, last_seq + 1, sentence);
+            tell(keys::NEXT_SEQ, last_seq.saturating_add(1), sentence);
         }
         Ok(())
     }

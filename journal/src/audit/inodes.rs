@@ -83,7 +83,8 @@ impl Pass<'_> {
                         "inode {ino} is not there, but {} rows of it are",
                         around.rows
                     );
-                    let mend = Some(What::DropInodeRows(ino));
+                    let has_name = self.half.get(&ino).is_some_and(|names| *names > 0);
+                    let mend = (!has_name).then_some(What::DropInodeRows(ino));
                     self.tell_of(ino, Grade::Wrong, "rows-without-inode", sentence, mend)
                         .await;
                 }
@@ -220,6 +221,7 @@ impl Pass<'_> {
         }
         self.names_of(&row, &around).await?;
         self.marks_of(&row).await?;
+        self.claim_of(&row).await?;
         let wrong = |what: &str| format!("{what}, which it can't have");
         let live_dir = row.inode.kind == Kind::Directory && row.inode.nlink > 0;
         if around.listing && !live_dir {
@@ -344,6 +346,23 @@ impl Pass<'_> {
                 (mark, limit, steps) = (at, limit * 2, 0);
             }
         }
+    }
+
+    /// Without a claim the next listing would take the object for another file.
+    async fn claim_of(&mut self, row: &InodeRow) -> Result<(), Error> {
+        let (inode, ino) = (&row.inode, row.inode.ino);
+        if let Some(origin) = &inode.content.origin
+            && !self.reader.has(&keys::claim(&origin.key)).await?
+        {
+            let sentence = "no row says that its object is its".to_owned();
+            let mend = Some(What::PutClaim {
+                key: origin.key.clone(),
+                ino,
+            });
+            self.tell_of(ino, Grade::Wrong, "missing-claim", sentence, mend)
+                .await;
+        }
+        Ok(())
     }
 
     /// What an inode says of rows that are ordered otherwise.

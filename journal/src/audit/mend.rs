@@ -2,7 +2,7 @@
 
 use super::Mend;
 use crate::attempts::transact;
-use crate::records::{DirentRow, LinkRow, OrphanRow, decode, decode_counter};
+use crate::records::{ClaimRow, DirentRow, LinkRow, OrphanRow, decode, decode_counter};
 use crate::txn::{Order, Txn};
 use crate::types::{Ino, Kind, NodeId, Timestamp};
 use crate::{Error, Journal, keys};
@@ -19,7 +19,7 @@ pub(super) enum What {
     DropPrefix(Vec<u8>),
     /// The rows beside a missing inode.
     DropInodeRows(Ino),
-    /// A name that leads nowhere. Its directory is to be listed again.
+    /// A file's name that leads nowhere. Its directory is to be listed again.
     DropName {
         parent: Ino,
         name: Vec<u8>,
@@ -54,11 +54,25 @@ pub(super) enum What {
         node: NodeId,
         ino: Ino,
     },
+    /// The inode whose object this is.
+    PutClaim {
+        key: String,
+        ino: Ino,
+    },
     DropOrphan(Ino),
     Counter {
         key: Vec<u8>,
         value: u64,
     },
+}
+
+impl Mend {
+    /// It removes a name, which only a listing brings back: to be done only if the object of that path is in
+    /// the store.
+    #[must_use]
+    pub fn needs_object(&self) -> bool {
+        matches!(self.0, What::DropName { .. })
+    }
 }
 
 impl Journal {
@@ -73,7 +87,7 @@ async fn apply(txn: &mut Txn<'_>, what: &What, now: Timestamp) -> Result<bool, E
         What::DropRow(key) => txn.clear(key),
         What::DropPrefix(prefix) => clear_prefix(txn, prefix),
         What::DropInodeRows(ino) => {
-            if txn.inode(*ino).await?.is_some() {
+            if txn.inode(*ino).await?.is_some() || has_entry(txn, *ino).await? {
                 return Ok(false);
             }
             for prefix in [
@@ -110,10 +124,25 @@ async fn apply(txn: &mut Txn<'_>, what: &What, now: Timestamp) -> Result<bool, E
         }
         What::Remark { ino, key } => remark(txn, *ino, key.as_deref(), now).await?,
         What::PutOrphan { node, ino } => {
+            let row = txn.need(*ino).await?;
+            if row.inode.nlink > 0 || row.orphan_on != Some(*node) {
+                return Ok(false);
+            }
             txn.put(&keys::orphan(*node, *ino), &OrphanRow { spare_for: None })?;
+        }
+        What::PutClaim { key, ino } => {
+            let row = txn.need(*ino).await?;
+            let origin = row.inode.content.origin.as_ref();
+            if origin.is_none_or(|origin| origin.key != *key) || txn.claim(key).await?.is_some() {
+                return Ok(false);
+            }
+            txn.put(&keys::claim(key), &ClaimRow { ino: *ino })?;
         }
         What::DropOrphan(ino) => {
             let mut row = txn.need(*ino).await?;
+            if row.inode.nlink == 0 {
+                return Ok(false);
+            }
             if let Some(node) = row.orphan_on.take() {
                 txn.clear(&keys::orphan(node, *ino));
             }
@@ -133,21 +162,30 @@ fn clear_prefix(txn: &mut Txn<'_>, prefix: &[u8]) {
     txn.clear_range(prefix, &keys::after_prefix(prefix));
 }
 
+/// Whether a directory entry that the inode's own rows name leads to it.
+async fn has_entry(txn: &mut Txn<'_>, ino: Ino) -> Result<bool, Error> {
+    for (key, _) in txn.rows(&keys::links(ino), None, NAMES_MAX).await? {
+        if let Some((parent, name)) = keys::parse_link(&key)
+            && txn
+                .dirent(parent, name)
+                .await?
+                .is_some_and(|entry| entry.ino == ino)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 async fn drop_name(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Result<bool, Error> {
     let Some(entry) = txn.dirent(parent, name).await? else {
         return Ok(false);
     };
-    if txn.inode(entry.ino).await?.is_some() {
+    if entry.kind != Kind::File || txn.inode(entry.ino).await?.is_some() {
         return Ok(false);
     }
     txn.clear_name(parent, name, entry.ino);
     txn.clear(&keys::listing(parent));
-    if let Some(mut above) = txn.inode(parent).await?
-        && entry.kind == Kind::Directory
-    {
-        above.inode.nlink = above.inode.nlink.saturating_sub(1).max(2);
-        txn.put_inode(&above)?;
-    }
     Ok(true)
 }
 

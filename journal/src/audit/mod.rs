@@ -7,10 +7,12 @@
 //!    what hangs on it is counted without remembering more than one inode;
 //! 3. `indexes`: rows by node, by object key and by nothing lead to inodes that say the same.
 //!
-//! Memory is a page of rows for each tag and at most [`DAMAGES_MAX`] damages; time about four reads a name.
+//! Memory is a page of rows for each tag, at most [`DAMAGES_MAX`] damages, and a number for each inode with half
+//! a name; time about five reads a name.
 //!
 //! A [`Mend`] makes one damage good by what other rows say. It never removes an inode, nor the last that leads
 //! to one. What needs a guess has none. Mending may uncover or mend other damage, so look again afterwards.
+//! What is mended may have been kept for a power cut only: the bytes that are here must be durable before.
 
 mod cursor;
 mod indexes;

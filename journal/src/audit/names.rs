@@ -44,13 +44,14 @@ impl Pass<'_> {
         &mut self,
         place: (Ino, &[u8]),
         ino: Ino,
+        grade: Grade,
         kind: &'static str,
         sentence: String,
         mend: Option<What>,
     ) {
         let path = self.path_of(place.0, place.1).await;
         self.tell(Damage {
-            grade: Grade::Wrong,
+            grade,
             kind,
             ino: Some(ino),
             key: None,
@@ -71,15 +72,21 @@ impl Pass<'_> {
         let row = match self.known(ino).await? {
             Known::Unreadable => return Ok(()),
             Known::Missing => {
-                let sentence = format!(
-                    "the name leads to inode {ino}, which is not there; if its object is in the store, removing \
-                     the name lets the next listing bring it back"
-                );
-                let mend = What::DropName {
+                if !self.reader.has(&keys::link(ino, parent, name)).await? {
+                    *self.half.entry(ino).or_default() += 1;
+                }
+                let mut sentence = format!("the name leads to inode {ino}, which is not there");
+                // Of a directory there may be children, and a symlink is in no store.
+                let mend = (entry.kind == Kind::File).then(|| What::DropName {
                     parent,
                     name: name.to_vec(),
-                };
-                self.tell_name(place, ino, "dangling-name", sentence, Some(mend))
+                });
+                if mend.is_some() {
+                    sentence.push_str(
+                        "; if its object is in the store, removing the name lets the next listing bring it back",
+                    );
+                }
+                self.tell_name(place, ino, Grade::Lost, "dangling-name", sentence, mend)
                     .await;
                 return Ok(());
             }
@@ -88,8 +95,15 @@ impl Pass<'_> {
         if !in_directory {
             let sentence =
                 format!("the name is in inode {parent}, which is no directory with a name");
-            self.tell_name(place, ino, "name-without-directory", sentence, None)
-                .await;
+            self.tell_name(
+                place,
+                ino,
+                Grade::Lost,
+                "name-without-directory",
+                sentence,
+                None,
+            )
+            .await;
             return Ok(());
         }
         if entry.kind != row.inode.kind {
@@ -104,7 +118,7 @@ impl Pass<'_> {
                 parent,
                 name: name.to_vec(),
             };
-            self.tell_name(place, ino, "wrong-kind", sentence, Some(mend))
+            self.tell_name(place, ino, Grade::Wrong, "wrong-kind", sentence, Some(mend))
                 .await;
         }
         if self.reader.has(&keys::link(ino, parent, name)).await? {
@@ -121,7 +135,7 @@ impl Pass<'_> {
                 ino,
             }),
         };
-        self.tell_name(place, ino, "half-name", sentence, mend)
+        self.tell_name(place, ino, Grade::Wrong, "half-name", sentence, mend)
             .await;
         Ok(())
     }
@@ -148,7 +162,7 @@ impl Pass<'_> {
                         entry.ino
                     );
                     let mend = What::DropRow(key.to_vec());
-                    self.tell_name(place, ino, "stale-link", sentence, Some(mend))
+                    self.tell_name(place, ino, Grade::Wrong, "stale-link", sentence, Some(mend))
                         .await;
                 }
                 _ => {}
@@ -161,8 +175,15 @@ impl Pass<'_> {
                 if !self.known(parent).await?.is_live_dir() {
                     let sentence =
                         format!("the name is in inode {parent}, which is no directory with a name");
-                    self.tell_name(place, ino, "name-without-directory", sentence, None)
-                        .await;
+                    self.tell_name(
+                        place,
+                        ino,
+                        Grade::Lost,
+                        "name-without-directory",
+                        sentence,
+                        None,
+                    )
+                    .await;
                     return Ok(());
                 }
                 if row.inode.kind == Kind::Directory {
@@ -174,7 +195,7 @@ impl Pass<'_> {
                     name: name.to_vec(),
                     ino,
                 };
-                self.tell_name(place, ino, "half-name", sentence, Some(mend))
+                self.tell_name(place, ino, Grade::Wrong, "half-name", sentence, Some(mend))
                     .await;
             }
         }

@@ -251,12 +251,65 @@ async fn a_lost_directory_keeps_what_was_in_it_from_being_mended() {
         ])
         .await;
     for damage in damages {
-        match damage.mend {
-            Some(mend) => assert!(stand.journal.mend(&mend, now()).await.unwrap()),
-            None => assert_eq!(damage.kind, "name-without-directory"),
+        let mended = match &damage.mend {
+            Some(mend) => stand.journal.mend(mend, now()).await.unwrap(),
+            None => false,
+        };
+        // The name is all that is left of where the children were.
+        let kept = [
+            "name-without-directory",
+            "dangling-name",
+            "rows-without-inode",
+        ];
+        assert_eq!(!mended, kept.contains(&damage.kind), "{damage:?}");
+    }
+    stand
+        .shows(&[
+            "name-without-directory",
+            "dangling-name",
+            "rows-without-inode",
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_lost_symlink_stays() {
+    let stand = Stand::new().await;
+    let s = stand.ino("s").await;
+    stand.clear(&keys::inode(s)).await;
+    for link in [true, false] {
+        if !link {
+            stand.clear(&keys::link(s, Ino::ROOT, b"s")).await;
+        }
+        let kinds = ["dangling-name", "rows-without-inode", "counter"];
+        for damage in stand.shows(&kinds).await {
+            if let Some(mend) = damage.mend.filter(|_| damage.kind == "rows-without-inode") {
+                assert!(!stand.journal.mend(&mend, now()).await.unwrap());
+            }
         }
     }
-    stand.shows(&["name-without-directory"]).await;
+    let mut reader = Reader::new(&stand.journal.shared);
+    assert!(reader.has(&keys::target(s, 1)).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_object_is_known_to_be_its_files() {
+    let stand = Stand::new().await;
+    stand.clear(&keys::claim("cold")).await;
+    stand.mends(&["missing-claim"]).await;
+    let cold = stand.ino("cold").await;
+    assert_eq!(stand.journal.claim("cold").await.unwrap(), Some(cold));
+}
+
+#[tokio::test]
+async fn a_mend_that_comes_too_late_does_nothing() {
+    let stand = Stand::new().await;
+    let orphan = stand.journal.orphans(NODE, None, 9).await.unwrap()[0].ino;
+    stand.clear(&keys::orphan(NODE, orphan)).await;
+    let damages = stand.shows(&["forgotten-orphan"]).await;
+    stand.change(orphan, |row| row.inode.nlink = 1).await;
+    let mend = damages[0].mend.as_ref().unwrap();
+    assert!(!stand.journal.mend(mend, now()).await.unwrap());
 }
 
 #[tokio::test]
