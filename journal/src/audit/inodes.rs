@@ -27,6 +27,8 @@ struct Side {
     targets: Cursor,
     attributes: Cursor,
     chunks: Cursor,
+    digested: Cursor,
+    digests: Cursor,
     listings: Cursor,
     resyncs: Cursor,
 }
@@ -56,6 +58,8 @@ impl Pass<'_> {
             targets: Cursor::new(b"T"),
             attributes: Cursor::new(b"X"),
             chunks: Cursor::new(b"x"),
+            digested: Cursor::new(b"V"),
+            digests: Cursor::new(b"v"),
             listings: Cursor::new(b"S"),
             resyncs: Cursor::new(b"R"),
         };
@@ -104,6 +108,8 @@ impl Pass<'_> {
             &mut side.targets,
             &mut side.attributes,
             &mut side.chunks,
+            &mut side.digested,
+            &mut side.digests,
             &mut side.listings,
             &mut side.resyncs,
         ] {
@@ -151,6 +157,16 @@ impl Pass<'_> {
             around.rows += 1;
             self.chunk(Ino(ino), &key, &mut before).await?;
         }
+        while let Some((key, value)) = side.digested.next_of(ino, &mut self.reader).await? {
+            around.rows += 1;
+            self.digests::<records::DigestedRow>(Ino(ino), key, &value)
+                .await;
+        }
+        while let Some((key, value)) = side.digests.next_of(ino, &mut self.reader).await? {
+            around.rows += 1;
+            self.digests::<records::DigestRow>(Ino(ino), key, &value)
+                .await;
+        }
         while let Some((key, value)) = side.listings.next_of(ino, &mut self.reader).await? {
             around.rows += 1;
             around.listing = true;
@@ -162,6 +178,16 @@ impl Pass<'_> {
             self.decode::<records::ResyncRow>(&key, &value);
         }
         Ok(around)
+    }
+
+    /// A row of digests that can't be read keeps the object from being read. Without it nothing is compared.
+    async fn digests<R: records::Record>(&mut self, ino: Ino, key: Vec<u8>, value: &[u8]) {
+        if let Err(error) = records::decode::<R>(&key, value) {
+            let sentence = format!("digests of its object can't be read: {error}");
+            let mend = Some(What::DropRow(key));
+            self.tell_of(ino, Grade::Wrong, "unreadable-digests", sentence, mend)
+                .await;
+        }
     }
 
     /// The first row of an attribute says how long it is.

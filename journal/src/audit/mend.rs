@@ -95,6 +95,8 @@ async fn apply(txn: &mut Txn<'_>, what: &What, now: Timestamp) -> Result<bool, E
                 keys::targets(*ino),
                 keys::xattr(*ino, b""),
                 keys::all_xattr_chunks(*ino),
+                keys::digested(*ino),
+                keys::all_digests(*ino),
                 keys::listing(*ino),
                 keys::resync(*ino),
             ] {

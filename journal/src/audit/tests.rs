@@ -86,7 +86,12 @@ impl Stand {
         journal.upload_asked("d/e/f", now()).await.unwrap();
         let started = journal.upload_started(f, crate::types::Epoch(1), "d/e/f", "id", 8);
         started.await.unwrap();
-        journal.upload_part(f, 1, "etag").await.unwrap();
+        let blocks = crate::types::BlockDigests {
+            first: 0,
+            digests: vec![[1; 16]; 300],
+        };
+        let part = journal.upload_part(f, 1, "etag", &blocks);
+        part.await.unwrap();
         Stand {
             _dir: dir,
             store,
@@ -499,4 +504,30 @@ async fn a_journal_of_another_store_or_a_newer_format_is_refused() {
     };
     let refused = Journal::open_as_is(Arc::clone(&stand.store), other).await;
     assert!(matches!(refused, Err(Error::OtherStore { .. })));
+}
+
+#[tokio::test]
+async fn digests_that_cannot_be_read_go_and_those_of_no_inode_too() {
+    let stand = Stand::new().await;
+    let f = stand.ino("d/e/f").await;
+    let second = keys::digests(f, 128);
+    stand.set(&second, b"nonsense".to_vec()).await;
+    stand.set(&keys::digested(f), b"nonsense".to_vec()).await;
+    stand
+        .mends(&["unreadable-digests", "unreadable-digests"])
+        .await;
+    stand.clear(&keys::digests(f, 0)).await;
+    let ghost = Ino(77);
+    let row = crate::records::DigestRow {
+        epoch: crate::types::Epoch(1),
+        digests: vec![1; 16],
+    };
+    stand
+        .set(&keys::digests(ghost, 0), encode(&row).unwrap())
+        .await;
+    stand.shows(&["rows-without-inode"]).await;
+    let damages = stand.audit().await;
+    let mend = damages[0].mend.clone().unwrap();
+    assert!(stand.journal.mend(&mend, now()).await.unwrap());
+    stand.shows(&[]).await;
 }
