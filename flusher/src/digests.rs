@@ -75,6 +75,12 @@ pub(crate) async fn get(
     })
 }
 
+/// Whether these bytes are the block with this digest.
+#[must_use]
+pub fn is_block(bytes: &[u8], known: &BlockDigest) -> bool {
+    digest(bytes) == *known
+}
+
 /// The first block that is not as it should be.
 fn first_wrong(bytes: &[u8], first: u64, known: &[BlockDigests]) -> Option<u64> {
     let is_wrong = |(block, digest): &(u64, BlockDigest)| {

@@ -56,6 +56,7 @@ mod work;
 mod yielding;
 
 pub use config::{BackoffLimits, Events, FlusherConfig, OnConflict, PublishOrder, Rooms};
+pub use digests::is_block;
 pub use error::{Error, Severity};
 pub use handle::Flusher;
 pub use lost::own_version;

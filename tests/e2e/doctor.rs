@@ -35,6 +35,7 @@ every_store!(
     objects_that_are_gone_are_uploaded_again_if_all_bytes_are_here,
     an_object_that_somebody_replaced_is_no_damage_unless_a_part_of_it_is_needed,
     a_damaged_copy_of_what_is_in_the_store_is_given_up,
+    a_byte_that_the_disk_changed_is_found_and_comes_back_from_the_store,
     the_last_copy_is_not_given_up_because_it_is_damaged,
     a_name_that_would_not_come_back_stays,
     a_name_whose_inode_is_gone_comes_back_from_the_store,
@@ -430,6 +431,52 @@ fn a_name_whose_inode_is_gone_comes_back_from_the_store(store: &Store) {
 }
 
 /// The object is gone, too: half a copy is better than none.
+fn a_byte_that_the_disk_changed_is_found_and_comes_back_from_the_store(store: &Store) {
+    let first = mount(store, "settle=0s");
+    for (name, bytes) in [
+        ("whole", 10 * MIB + 5),
+        ("partly", 20 * MIB),
+        ("sound", MIB),
+    ] {
+        Random::write_file(bytes as u64, &first.join(name), bytes);
+    }
+    fs::write(first.join("small"), "small").unwrap();
+    let contents = ["whole", "partly", "small"].map(|name| fs::read(first.join(name)).unwrap());
+    first.sync();
+    fused(["free".as_ref(), first.join("partly").as_os_str()]).success();
+    // Only a part of it is here.
+    let file = File::open(first.join("partly")).unwrap();
+    file.read_exact_at(&mut [0; 100_000], 8 * MIB as u64)
+        .unwrap();
+    drop(file);
+    let changed = ["whole", "partly", "small"].map(|name| ino(&first, name));
+    let cache = first.cache().clone();
+    let options = first.unmount();
+    for (ino, offset) in changed
+        .into_iter()
+        .zip([10 * MIB as u64 + 4, 8 * MIB as u64 + 99, 1])
+    {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(extents_of(cache.path(), ino))
+            .unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ 4], offset).unwrap();
+    }
+    tells(&options.doctor(&[]), &[]);
+    let wanted = ["whole", "partly", "small"].map(|path| ["wrong", "copy-corrupt", path]);
+    tells(&options.doctor(&["--read"]), &wanted);
+    let report = options.doctor(&["--read", "--repair"]);
+    assert_eq!(report["repaired"], 3, "{report:#}");
+    tells(&options.doctor(&["--read"]), &[]);
+    let again = options.start();
+    for (name, content) in ["whole", "partly", "small"].iter().zip(&contents) {
+        assert!(fs::read(again.join(name)).unwrap() == *content, "{name}");
+    }
+}
+
 fn the_last_copy_is_not_given_up_because_it_is_damaged(store: &Store) {
     let mount = mount(store, "settle=0s");
     fs::write(mount.join("short"), vec![1; MIB]).unwrap();

@@ -135,6 +135,9 @@ pub(super) struct Doctor {
     /// Repair what can be repaired without losing anything; look without it first
     #[arg(long)]
     pub repair: bool,
+    /// Read all local copies of what was uploaded, and compare them with what it was
+    #[arg(long)]
+    pub read: bool,
     /// Do not ask the store for objects
     #[arg(long)]
     pub no_store: bool,

@@ -11,7 +11,7 @@ use super::{Error, output};
 use crate::control::mounts;
 use crate::daemon::CacheDir;
 use crate::doctor::{Finding, Grade, Report, Request, examine};
-use crate::options::{MountOptions, format_duration};
+use crate::options::{MountOptions, format_bytes, format_duration};
 
 /// Runs the command.
 pub(super) fn run(args: &Doctor) -> Result<(), Error> {
@@ -19,6 +19,7 @@ pub(super) fn run(args: &Doctor) -> Result<(), Error> {
         options: options(args)?,
         repair: args.repair,
         store: !args.no_store,
+        read: args.read,
     })?;
     match args.json {
         true => output::print_json(&report)?,
@@ -82,6 +83,10 @@ fn text(report: &Report) -> String {
     }
     if report.findings_left_out > 0 {
         let _ = writeln!(text, "and {} more", report.findings_left_out);
+    }
+    if report.compared_bytes > 0 {
+        let bytes = format_bytes(report.compared_bytes);
+        let _ = writeln!(text, "{bytes} compared with what was uploaded");
     }
     let _ = writeln!(
         text,

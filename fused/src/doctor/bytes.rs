@@ -116,12 +116,16 @@ impl Doctor {
     }
 
     /// From now on every byte of a clean file is the object's.
-    async fn give_up_copy(&self, inode: &Inode, is_long: bool) -> Result<bool, Error> {
+    pub(super) async fn give_up_copy(
+        &self,
+        inode: &Inode,
+        is_doubtful: bool,
+    ) -> Result<bool, Error> {
         let given_up = self.journal.evicted(inode.ino, inode.content.epoch).await?;
         if given_up {
             self.journal.sync().await?;
             // More than the journal knows of is no version of the file, but may be somebody's.
-            match is_long {
+            match is_doubtful {
                 true => drop(self.extents.set_aside(extent_id(inode), &self.torn)?),
                 false => self.extents.remove(extent_id(inode))?,
             }

@@ -2,7 +2,7 @@
 //!
 //! 1. `rows`: the journal in itself (see [`journal::Audit`]);
 //! 2. `bytes`: each version that has bytes here has its extent file, as long as it should be; each extent
-//!    file is somebody's;
+//!    file is somebody's; and if asked for, `copies`: what was uploaded is still what it was;
 //! 3. `objects`: each file that refers to an object finds it in the store, in the version that it knows.
 //!
 //! The order matters to repairs: extent files are judged by a journal that is in order, objects by files whose
@@ -16,6 +16,7 @@
 //! for each object.
 
 mod bytes;
+mod copies;
 mod error;
 mod objects;
 mod report;
@@ -50,6 +51,8 @@ pub struct Request {
     pub repair: bool,
     /// Ask the store, too.
     pub store: bool,
+    /// Read all local copies, too.
+    pub read: bool,
 }
 
 /// Examines a cache directory, and repairs it if asked to.
@@ -68,6 +71,7 @@ pub fn examine(request: &Request) -> Result<Report, Error> {
         let mut doctor = Doctor::open(request, &cache_dir).await?;
         doctor.rows().await?;
         doctor.bytes().await?;
+        doctor.copies().await?;
         doctor.objects().await?;
         doctor.journal.sync().await?;
         Ok::<_, Error>(doctor.report)
@@ -84,6 +88,7 @@ struct Doctor {
     node: NodeId,
     torn: PathBuf,
     repair: bool,
+    read: bool,
     /// Bytes that somebody misses may be in an extent file that nobody names.
     searching: bool,
     report: Report,
@@ -151,6 +156,7 @@ impl Doctor {
             node,
             torn: cache_dir.torn(),
             repair: request.repair,
+            read: request.read,
             searching: false,
             report,
         })

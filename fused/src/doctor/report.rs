@@ -77,6 +77,8 @@ pub struct Report {
     pub names: u64,
     /// Extent files looked at.
     pub extent_files: u64,
+    /// Bytes of local copies that were compared with what was uploaded.
+    pub compared_bytes: u64,
     /// Objects asked for.
     pub objects: u64,
     /// How much is lost, and not repaired.
@@ -103,6 +105,7 @@ impl Report {
             inodes: 0,
             names: 0,
             extent_files: 0,
+            compared_bytes: 0,
             objects: 0,
             lost: 0,
             wrong: 0,
