@@ -20,7 +20,7 @@ pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
         localize(core, wanted).await?;
         let ino = wanted.inode.ino;
         // Whom the key is left to may be gone before it has put anything there.
-        core.journal().attempted(&origin.key, false).await?;
+        core.journal().attempted(ino, &origin.key, false).await?;
         core.journal().detach(ino, Timestamp::now()).await?;
     }
     Ok(())

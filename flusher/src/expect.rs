@@ -149,15 +149,23 @@ fn replaced_theirs(core: &Core, writing: &Writing<'_>) {
 }
 
 /// Remembers that something is about to be put to a key that is not the inode's yet. If nobody hears whether it
-/// arrived, the sweep finds out (see [`crate::garbage`]).
+/// arrived, the sweep finds out (see [`crate::garbage`]). And what somebody else has put there is not imported
+/// any more, or it would be taken for ours and be replaced: parts take their time, and by now the inode may have
+/// another name, and theirs may be known under this one. Then the inode is planned again.
 pub(crate) async fn announce(core: &Core, writing: &Writing<'_>) -> Result<(), Error> {
-    let origin = writing.inode.content.origin.as_ref();
-    if origin.is_none_or(|origin| origin.key != writing.key.as_str()) {
-        let directory = writing.inode.kind == Kind::Directory;
-        let key = writing.key.as_str();
-        core.journal().attempted(key, directory).await?;
+    let inode = writing.inode;
+    let origin = inode.content.origin.as_ref();
+    if origin.is_some_and(|origin| origin.key == writing.key.as_str()) {
+        return Ok(());
     }
-    Ok(())
+    let directory = inode.kind == Kind::Directory;
+    let key = writing.key.as_str();
+    match core.journal().attempted(inode.ino, key, directory).await? {
+        true => Ok(()),
+        false => Err(Error::Unsteady {
+            key: writing.key.0.clone(),
+        }),
+    }
 }
 
 /// Makes the journal durable before an object comes or goes: after a power cut it must neither refer to what

@@ -40,10 +40,10 @@ pub(crate) async fn copy(
         size: origin.size,
         key: to,
     };
+    announce(core, &writing).await?;
     if is_foreign(core, &writing).await? {
         return Ok(Moved::Conflict);
     }
-    announce(core, &writing).await?;
     durable(core).await?;
     let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);

@@ -459,14 +459,14 @@ async fn an_upload_that_was_asked_for_is_remembered_until_its_name_is_known_or_i
 async fn what_may_be_at_a_key_is_remembered_until_it_is_recorded() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
-    journal.attempted("a", false).await.unwrap();
+    assert!(journal.attempted(a.ino, "a", false).await.unwrap());
     let row = journal.garbage_row("a").await.unwrap().unwrap();
     assert!(row.attempted && row.etag.is_none() && !row.directory);
     flush(&journal, a.ino, "a", "1").await;
     assert!(garbage(&journal).await.is_empty());
     mv(&journal, "a", "b").await;
     flush(&journal, a.ino, "b", "2").await;
-    journal.attempted("a", false).await.unwrap();
+    assert!(journal.attempted(a.ino, "a", false).await.unwrap());
     let row = journal.garbage_row("a").await.unwrap().unwrap();
     assert!(!row.attempted, "the version that was there is known");
 }

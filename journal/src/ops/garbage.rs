@@ -12,6 +12,7 @@
 
 use crate::attempts::{look, transact};
 use crate::records::{GarbageRow, corrupt, decode};
+use crate::txn::Txn;
 use crate::types::{Garbage, Ino, Timestamp};
 use crate::{Error, Journal, keys};
 
@@ -48,15 +49,20 @@ impl Journal {
         })
     }
 
-    /// Something is about to be put to a key that is nobody's so far. A row that is there stays: it says
-    /// more.
-    pub async fn attempted(&self, key: &str, directory: bool) -> Result<(), Error> {
+    /// Something of `ino` is about to be put to this key. A row that is there stays: it says more. From now
+    /// on nothing under this key is imported. False, and nothing is done, if another file has its object
+    /// there: it may have been imported since somebody looked.
+    pub async fn attempted(&self, ino: Ino, key: &str, directory: bool) -> Result<bool, Error> {
         let row = keys::garbage(key);
         transact!(self, txn => async {
+            // Of markers, one is as good as another.
+            if !directory && holds_another(txn, ino, key).await? {
+                return Ok(false);
+            }
             if txn.kv.get(&row, false).await?.is_none() {
                 txn.put(&row, &GarbageRow::attempt(directory))?;
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -86,4 +92,14 @@ impl Journal {
         let row = keys::garbage(key);
         look!(self, txn => async { Ok(txn.kv.get(&row, false).await?.is_some()) })
     }
+}
+
+/// Whether the object at the key is that of another inode.
+async fn holds_another(txn: &mut Txn<'_>, ino: Ino, key: &str) -> Result<bool, Error> {
+    let Some(owner) = txn.claim(key).await?.filter(|owner| *owner != ino) else {
+        return Ok(false);
+    };
+    let owner = txn.inode(owner).await?;
+    let origin = owner.and_then(|row| row.inode.content.origin);
+    Ok(origin.is_some_and(|origin| origin.key == key))
 }
