@@ -130,7 +130,7 @@ async fn left_behind(
         let Some(name) = remote::keys::decode_name(component) else {
             continue;
         };
-        if !is_ours(core, inode, &name, &key).await? {
+        if !is_ours(core, inode, &name, &key).await? || is_ghost(core, inode, &name, &key).await? {
             continue;
         }
         left.push(Found {
@@ -163,4 +163,13 @@ async fn is_ours(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<b
                 .is_none_or(|child| child.content.origin.is_some_and(|origin| origin.key == key)))
         }
     }
+}
+
+/// Whether a directory that is new here is only listed: some stores do that for a while after the last object in
+/// it went, and what was removed would be made anew under the new name.
+async fn is_ghost(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<bool, Error> {
+    if core.journal().lookup(inode.ino, name).await?.is_some() {
+        return Ok(false);
+    }
+    Ok(!core.remote().exists_below(&ObjectKey::from(key)).await?)
 }

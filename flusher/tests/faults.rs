@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{PART, Rig, bytes, run};
 use flusher::Flusher;
 use harness::{Fault, Proxy};
-use journal::Ino;
+use journal::{Found, Ino, Kind, RenameMode};
 use remote::{Access, ObjectKey, PosixAttrs};
 
 /// The fault happens to the first requests that are so, `times` times.
@@ -321,5 +321,101 @@ fn an_object_of_ours_goes_although_looks_at_it_name_wrong_versions() {
         rig.unlink("f").await;
         rig.settled(&flusher).await;
         assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+/// What a listing shows, as a mount would take it over.
+async fn import_listing(rig: &Rig) {
+    let asked = journal::Timestamp::now();
+    let root = ObjectKey::from("");
+    let page = rig.store.list_page(&root, None, 1000).await.unwrap();
+    let found: Vec<Found> = page
+        .files
+        .into_iter()
+        .map(|meta| Found {
+            name: meta.key.name().as_bytes().to_vec(),
+            kind: Kind::File,
+            key: meta.key.0.clone(),
+            etag: meta.etag.map(|etag| etag.0),
+            size: meta.size,
+            mtime: meta.modified.into(),
+            mode: None,
+            uid: None,
+            gid: None,
+            learned: false,
+        })
+        .collect();
+    rig.journal.import(Ino::ROOT, &found, asked).await.unwrap();
+}
+
+#[test]
+fn what_somebody_else_put_at_the_old_name_of_a_file_whose_parts_were_under_way_stays() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        let is_part = |line: &str| line.starts_with("PUT") && line.contains("partNumber");
+        proxy.hold(is_part);
+        let large = bytes(PART + 1, 7);
+        rig.write(Ino::ROOT, "name", &large).await;
+        let flusher = rig.start();
+        flusher.flush_all();
+        tokio::task::block_in_place(|| proxy.wait_for_held());
+        rig.rename("name", "other").await;
+        rig.foreign_put("name", b"theirs").await;
+        import_listing(&rig).await;
+        assert!(
+            rig.journal
+                .lookup(Ino::ROOT, b"name")
+                .await
+                .unwrap()
+                .is_some()
+        );
+        proxy.release();
+        rig.settled(&flusher).await;
+        assert_eq!(rig.object("name").await.unwrap(), "theirs");
+        assert!(rig.object("other").await.unwrap() == large);
+        assert_eq!(rig.keys().await, ["name", "other"]);
+        assert_eq!(flusher.status().conflicts, 0);
+    });
+}
+
+#[test]
+fn a_removed_directory_that_the_store_still_lists_does_not_move_with_the_one_above() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        let flusher = rig.start();
+        let old = rig.mkdir(Ino::ROOT, "old").await;
+        let sub = rig.mkdir(old, "sub").await;
+        rig.write(sub, "f", b"bytes").await;
+        rig.settled(&flusher).await;
+        // The marker goes first, and then what has moved away.
+        proxy.hold(|line| line.starts_with("PUT") && line.contains("/elsewhere"));
+        let (now, mode) = (journal::Timestamp::now(), RenameMode::Replace);
+        let moved = rig
+            .journal
+            .rename(sub, b"f", Ino::ROOT, b"elsewhere", mode, now);
+        moved.await.unwrap();
+        rig.journal.rmdir(old, b"sub", now).await.unwrap();
+        rig.journal.reap(sub).await.unwrap();
+        flusher.flush_all();
+        until("the marker goes", async || {
+            proxy.count(|line| line.starts_with("DELETE") && line.contains("/sub/")) > 0
+        })
+        .await;
+        proxy.release();
+        rig.settled(&flusher).await;
+        let listed = ObjectKey::from("old/");
+        let page = rig.store.list_page(&listed, None, 9).await.unwrap();
+        assert_eq!(page.directories, ["sub"], "the store has changed its ways");
+        rig.rename("old", "new").await;
+        rig.settled(&flusher).await;
+        assert!(rig.journal.lookup(old, b"sub").await.unwrap().is_none());
+        assert_eq!(rig.object("new/sub/").await, None);
+        assert!(rig.object("new/").await.is_some());
     });
 }

@@ -107,6 +107,94 @@ async fn a_directory_in_the_store_wins_over_a_cached_file_of_its_name() {
 }
 
 #[tokio::test]
+async fn the_remains_of_a_directory_do_not_win_over_a_cached_file_of_its_name() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    let x = file(&journal, d.ino, "x").await;
+    flush(&journal, x.ino, "d/x", "1").await;
+    // Its marker was never put.
+    mv(&journal, "d", "e").await;
+    let theirs = [found("d", "d", "2", 5)];
+    journal
+        .import(ROOT, &theirs, Timestamp::now())
+        .await
+        .unwrap();
+    let remains = [found("d", "d/", "", 0)];
+    let asked = Timestamp::now();
+    let is_file = async || {
+        journal.import(ROOT, &remains, asked).await.unwrap();
+        journal.lookup(ROOT, b"d").await.unwrap().unwrap().kind == Kind::File
+    };
+    assert!(is_file().await, "d/x is to be moved");
+    flush(&journal, x.ino, "e/x", "3").await;
+    assert!(is_file().await, "d/x is to be deleted");
+    journal.garbage_done("d/x").await.unwrap();
+    assert!(is_file().await, "the listing was asked for before that");
+}
+
+#[tokio::test]
+async fn of_a_doubtful_listing_all_but_new_directories_is_taken_over() {
+    let (_dir, journal) = fresh().await;
+    let known = [found("known", "known/", "", 0)];
+    journal
+        .import(ROOT, &known, Timestamp::now())
+        .await
+        .unwrap();
+    let page = [
+        found("file", "file", "1", 5),
+        found("known", "known/", "", 0),
+        found("new", "new/", "", 0),
+    ];
+    let asked = Timestamp::now();
+    let doubted = journal.import_doubtful(ROOT, &page, asked).await.unwrap();
+    assert_eq!(doubted, page[2..]);
+    assert_eq!(names(&journal, ROOT).await, ["file", "known"]);
+    journal.import(ROOT, &doubted, asked).await.unwrap();
+    let doubted = journal.import_doubtful(ROOT, &page, asked).await.unwrap();
+    assert!(doubted.is_empty(), "it is known by now");
+    assert_eq!(names(&journal, ROOT).await, ["file", "known", "new"]);
+}
+
+#[tokio::test]
+async fn what_a_directory_loses_while_it_is_looked_into_does_not_bring_it_back() {
+    let (_dir, journal) = fresh().await;
+    let d = dir(&journal, ROOT, "d").await;
+    flush(&journal, d.ino, "d/", "1").await;
+    let asked = Timestamp::now();
+    journal.rmdir(ROOT, b"d", at(40)).await.unwrap();
+    journal.reap(d.ino).await.unwrap();
+    let page = [found("d", "d/", "", 0)];
+    let doubted = journal.import_doubtful(ROOT, &page, asked).await.unwrap();
+    assert!(doubted.is_empty(), "it is to be deleted");
+    journal.garbage_done("d/").await.unwrap();
+    journal.import(ROOT, &page, asked).await.unwrap();
+    assert!(names(&journal, ROOT).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_somebody_put_where_something_is_about_to_be_put_is_not_imported() {
+    let (_dir, journal) = fresh().await;
+    let ours = file(&journal, ROOT, "a").await;
+    assert!(journal.attempted(ours.ino, "a", false).await.unwrap());
+    mv(&journal, "a", "b").await;
+    let theirs = [found("a", "a", "1", 5)];
+    let hidden = journal
+        .import(ROOT, &theirs, Timestamp::now())
+        .await
+        .unwrap();
+    assert!(hidden.is_empty());
+    journal.garbage_done("a").await.unwrap();
+    let new = journal
+        .import(ROOT, &theirs, Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(new.len(), 1);
+    // The other way round: it is theirs now.
+    assert!(!journal.attempted(ours.ino, "a", false).await.unwrap());
+    assert!(garbage(&journal).await.is_empty());
+}
+
+#[tokio::test]
 async fn attributes_on_the_object_are_learned_once() {
     let (_dir, journal) = fresh().await;
     let new = journal

@@ -29,4 +29,5 @@ mod namespace;
 mod other_stores;
 mod outages;
 mod partial_files;
+mod removed_names;
 mod semantics;

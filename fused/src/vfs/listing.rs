@@ -31,13 +31,13 @@ use super::{Error, Result, Vfs, now};
 const PAGE_KEYS: usize = 1000;
 
 /// How long one listing request may take before the journal's knowledge has to do.
-const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After a failed listing, the store is not asked for others for this long.
 const AWAY: Duration = Duration::from_secs(5);
 
 /// HEAD requests under way at once for one `ls -l`.
-const HEADS_IN_FLIGHT_MAX: usize = 32;
+pub(super) const HEADS_IN_FLIGHT_MAX: usize = 32;
 
 /// Hidden keys remembered for `fused status`.
 const HIDDEN_MAX: usize = 1000;
@@ -189,6 +189,8 @@ impl Vfs {
     }
 
     async fn list_pages(&self, directory: Ino, prefix: &ObjectKey, whole: bool) -> Result<()> {
+        let before = self.journal().listing(directory).await?;
+        let is_known = before.is_some_and(|before| before.complete);
         let started = now();
         let hasher = RandomState::new();
         let mut seen = HashSet::new();
@@ -201,7 +203,8 @@ impl Vfs {
             after = page.next.clone();
             let found = self.found(prefix, page);
             seen.extend(found.iter().map(|found| hasher.hash_one(&found.name)));
-            self.journal().import(directory, &found, started).await?;
+            self.import_page(directory, &found, started, is_known)
+                .await?;
             let complete = after.is_none();
             if complete {
                 self.forget_missing(directory, |name| seen.contains(&hasher.hash_one(name)))
@@ -352,6 +355,7 @@ impl Vfs {
             return Err(away(&key));
         }
         let directory = directory_key(&path);
+        let started = now();
         let asked = async {
             let below = self.remote().exists_below(&directory).await;
             let below = below.map_err(|source| Error::remote(&directory, source))?;
@@ -369,7 +373,7 @@ impl Vfs {
                 ..ListPage::default()
             };
             let found = self.found(&prefix, page);
-            self.journal().import(parent, &found, now()).await?;
+            self.journal().import(parent, &found, started).await?;
             Ok(())
         };
         let asked = match tokio::time::timeout(LIST_TIMEOUT, asked).await {
@@ -521,7 +525,7 @@ fn directory_key(path: &[Vec<u8>]) -> ObjectKey {
     }
 }
 
-fn away(key: &ObjectKey) -> Error {
+pub(super) fn away(key: &ObjectKey) -> Error {
     let source = remote::Error::Unreachable {
         op: "ask for",
         key: key.to_string(),

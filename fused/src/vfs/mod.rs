@@ -7,7 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `tree` | names: lookup, create, link, unlink, rename |
-//! | `listing` | directories that the store knows and the journal has yet to learn |
+//! | `listing`, `ghosts` | directories that the store knows and the journal has yet to learn; those that are gone |
 //! | `directories`, `directory_blocks` | opendir, readdir, places in a directory |
 //! | `open_table`, `open`, `changes` | open files, their mode, close; what was changed meanwhile |
 //! | `listener` | what the flusher tells of that concerns open files |
@@ -31,6 +31,7 @@ mod evict;
 mod fetch;
 mod fetch_state;
 mod flights;
+mod ghosts;
 mod listener;
 mod listing;
 mod metadata;

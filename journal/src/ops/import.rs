@@ -5,19 +5,36 @@
 //! here (garbage, or deleted from the store after the listing was asked for) or belongs to an inode
 //! that lives under another name now (its claim). A directory of which a listing shows nothing but such
 //! keys is skipped too: it is gone here, and its remains are being deleted or moved.
+//!
+//! A store may list a directory for a while after the last object in it went (SeaweedFS does, for a minute and
+//! more). So a new directory is worth a look below it ([`Journal::import_doubtful`]).
 
 use super::acl;
 use super::forget::{drop_cached, is_forgettable};
 use crate::attempts::transact;
-use crate::records::{ClaimRow, InodeRow, ResyncRow, decode};
+use crate::records::{ClaimRow, InodeRow, ResyncRow};
 use crate::txn::{Order, Txn, check_name};
 use crate::types::{Content, Epoch, Found, Ino, Inode, Kind, Origin, Timestamp};
 use crate::{Error, Journal, keys};
 
-/// Claims below a directory that are looked at for one that an inode still holds.
-const CLAIMS_LOOKED_AT: usize = 8;
 /// Entries in one transaction; each writes four rows, about 700 bytes with a long key.
 const CHUNK: usize = 64;
+
+/// A listing, as the entries of one page see it.
+#[derive(Clone, Copy)]
+struct Listed {
+    dir: Ino,
+    at: Timestamp,
+    /// New directories are not believed.
+    doubtful: bool,
+}
+
+/// What a page changed, and the new directories that were not believed.
+#[derive(Clone, Default)]
+struct Imported {
+    changed: Vec<Inode>,
+    doubted: Vec<Found>,
+}
 
 impl Journal {
     /// Takes over entries of a directory that the store has. `listed_at` is when the store was asked.
@@ -30,60 +47,106 @@ impl Journal {
         found: &[Found],
         listed_at: Timestamp,
     ) -> Result<Vec<Inode>, Error> {
-        let mut changed = Vec::new();
+        let listed = Listed {
+            dir,
+            at: listed_at,
+            doubtful: false,
+        };
+        Ok(self.take_over(listed, found).await?.changed)
+    }
+
+    /// As [`Journal::import`], but directories that are new here are left out, and answered: to be imported,
+    /// as of the same time, if there is something below them.
+    pub async fn import_doubtful(
+        &self,
+        dir: Ino,
+        found: &[Found],
+        listed_at: Timestamp,
+    ) -> Result<Vec<Found>, Error> {
+        let listed = Listed {
+            dir,
+            at: listed_at,
+            doubtful: true,
+        };
+        Ok(self.take_over(listed, found).await?.doubted)
+    }
+
+    async fn take_over(&self, listed: Listed, found: &[Found]) -> Result<Imported, Error> {
+        let mut all = Imported::default();
         for chunk in found.chunks(CHUNK) {
-            let more: Result<Vec<Inode>, Error> =
-                transact!(self, txn => import(txn, self, dir, chunk, listed_at));
-            changed.extend(more?);
+            let imported: Result<Imported, Error> =
+                transact!(self, txn => import(txn, self, listed, chunk));
+            let imported = imported?;
+            all.changed.extend(imported.changed);
+            all.doubted.extend(imported.doubted);
         }
-        Ok(changed)
+        Ok(all)
     }
 }
 
 async fn import(
     txn: &mut Txn<'_>,
     journal: &Journal,
-    dir: Ino,
+    listed: Listed,
     found: &[Found],
-    listed_at: Timestamp,
-) -> Result<Vec<Inode>, Error> {
+) -> Result<Imported, Error> {
+    let Listed { dir, at, doubtful } = listed;
     let mut above = txn.need_dir(dir).await?;
-    let mut changed = Vec::new();
+    let mut imported = Imported::default();
     let mut new_dirs = 0;
     for found in found {
         if !found.kind.is_synced() || check_name(&found.name).is_err() {
             continue;
         }
-        match txn.dirent(dir, &found.name).await? {
-            Some(entry) if entry.kind == Kind::File && found.kind == Kind::File => {
-                let row = txn.behind(entry).await?;
-                changed.extend(compare(txn, row, found, listed_at).await?);
+        let is_dir = found.kind == Kind::Directory;
+        // The name that a directory takes over.
+        let mut cached = None;
+        if let Some(entry) = txn.dirent(dir, &found.name).await? {
+            if entry.kind != Kind::File {
+                continue;
             }
-            Some(entry) if entry.kind == Kind::File && found.kind == Kind::Directory => {
-                // The bucket holds both `a` and `a/b`: the directory wins.
-                let row = txn.behind(entry).await?;
-                if is_forgettable(txn, &row).await? && !is_taken(txn, &found.key).await? {
-                    drop_cached(txn, &row, dir, &found.name).await?;
-                    changed.push(add(txn, &above, found, listed_at).await?);
-                    new_dirs += 1;
-                }
+            let row = txn.behind(entry).await?;
+            if !is_dir {
+                imported.changed.extend(compare(txn, row, found, at).await?);
+                continue;
             }
-            Some(_) => {}
-            None => {
-                let deleted = journal.shared.recent.lock().is_since(&found.key, listed_at);
-                let remains = found.kind == Kind::Directory && has_remains(txn, &found.key).await?;
-                if !deleted && !remains && !is_taken(txn, &found.key).await? {
-                    changed.push(add(txn, &above, found, listed_at).await?);
-                    new_dirs += u32::from(found.kind == Kind::Directory);
-                }
+            // The bucket holds both `a` and `a/b`: the directory wins.
+            if !is_forgettable(txn, &row).await? {
+                continue;
             }
+            cached = Some(row);
         }
+        if is_gone_here(txn, journal, found, at).await? {
+            continue;
+        }
+        if is_dir && doubtful {
+            imported.doubted.push(found.clone());
+            continue;
+        }
+        if let Some(row) = cached {
+            drop_cached(txn, &row, dir, &found.name).await?;
+        }
+        imported.changed.push(add(txn, &above, found, at).await?);
+        new_dirs += u32::from(is_dir);
     }
     if new_dirs > 0 {
         above.inode.nlink = above.inode.nlink.saturating_add(new_dirs);
         txn.put_inode(&above)?;
     }
-    Ok(changed)
+    Ok(imported)
+}
+
+/// Whether what was listed then is on its way out of the store, or has left it since.
+async fn is_gone_here(
+    txn: &mut Txn<'_>,
+    journal: &Journal,
+    found: &Found,
+    listed_at: Timestamp,
+) -> Result<bool, Error> {
+    let has_left = journal.shared.recent.lock().is_since(&found.key, listed_at);
+    Ok(has_left
+        || is_taken(txn, &found.key).await?
+        || (found.kind == Kind::Directory && has_remains(txn, &found.key).await?))
 }
 
 /// Whether the key was deleted here, or is an inode's with another name.
@@ -100,18 +163,8 @@ async fn is_taken(txn: &mut Txn<'_>, object: &str) -> Result<bool, Error> {
 /// Whether below a directory's key, of which there is no directory here, something is yet to be deleted or
 /// to be moved away.
 async fn has_remains(txn: &mut Txn<'_>, directory: &str) -> Result<bool, Error> {
-    let garbage = keys::garbage(directory);
-    if !txn.rows(&garbage, None, 1).await?.is_empty() {
-        return Ok(true);
-    }
-    let claims = keys::claim(directory);
-    for (key, value) in txn.rows(&claims, None, CLAIMS_LOOKED_AT).await? {
-        let claim: ClaimRow = decode(&key, &value)?;
-        if txn.inode(claim.ino).await?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(txn.has_any(&keys::garbage(directory)).await?
+        || txn.has_any(&keys::claim(directory)).await?)
 }
 
 /// A name that the journal doesn't know.

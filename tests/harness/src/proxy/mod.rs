@@ -28,6 +28,8 @@ pub enum Fault {
     Refuse(u16, &'static str),
     /// It arrives late.
     Delay(Duration),
+    /// The server does it; the answer comes late.
+    LateAnswer(Duration),
     /// It is swallowed, and nothing is answered until [`Proxy::mend`].
     Silence,
     /// Half of it reaches the server, then the connection breaks.
@@ -50,6 +52,7 @@ impl Fault {
         match self {
             Self::Refuse(_, code) => code,
             Self::Delay(_) => "delay",
+            Self::LateAnswer(_) => "late answer",
             Self::Silence => "silence",
             Self::CutRequest => "cut request",
             Self::CutAnswer => "cut answer",
@@ -273,6 +276,7 @@ impl Shared {
                     (&mut &*client).write_all(&answer.first_half())?;
                     return broken(&[client]);
                 }
+                Some(Fault::LateAnswer(time)) => thread::sleep(time),
                 Some(Fault::ShortAnswer) => answer.shorten(),
                 Some(Fault::WrongByte) => answer.change_byte(),
                 Some(Fault::WrongEtag) => answer.change_etag(),
