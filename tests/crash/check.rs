@@ -18,6 +18,10 @@ use crate::ledger::{Crash, History, Ledger, State, is_strict};
 /// What recovery calls the earlier version of a file whose name went back to another.
 const ASIDE: &str = ".before-power-cut";
 
+/// Objects by which a mount tries the store: they may be there while it does, and if it is killed meanwhile until
+/// the next one is there.
+const PROBES: &str = ".fused-probe-";
+
 /// Where a store that is a folder keeps what is not whole yet.
 const STAGING: &str = ".fused-staging/";
 
@@ -225,7 +229,13 @@ impl Judge<'_> {
                 known.insert(path.clone());
             }
             let history = self.ledger.paths.get_mut(&path).expect("listed above");
+            // SeaweedFS lists a folder for a while after its last object went: a listing brings it back, and a
+            // later one takes it away.
+            let may_go = state == State::Directory && *history.last() == State::Absent;
             history.states = vec![state];
+            if may_go && !is_strict() {
+                history.states.push(State::Absent);
+            }
             history.floor = 0;
             history.cut_off = false;
         }
@@ -344,19 +354,23 @@ impl Judge<'_> {
 /// A write that a killed daemon interrupted: what was acknowledged of it, or more. From then on that is
 /// the whole of this version.
 fn interrupted(ledger: &mut Ledger, history: &History, bytes: &[u8]) -> Option<State> {
-    let State::File(number) = *history.last() else {
-        return None;
-    };
-    let version = ledger.versions.get_mut(&number)?;
-    let begun = ledger.crash == Crash::Kill && history.is_pending();
-    // Too short for its number, once it was taken for what it is.
-    let known = bytes.is_empty() && version.len == 0;
-    let prefix = bytes.len() >= version.written
-        && content::version(number, version.len.max(VERSION_BYTES_MIN)).starts_with(bytes);
-    (known || begun && prefix).then(|| {
+    if let State::File(number) = *history.last()
+        && ledger.crash == Crash::Kill
+        && history.is_pending()
+        && let Some(version) = ledger.versions.get_mut(&number)
+        && bytes.len() >= version.written
+        && content::version(number, version.len.max(VERSION_BYTES_MIN)).starts_with(bytes)
+    {
         version.len = bytes.len();
-        State::File(number)
-    })
+        return Some(State::File(number));
+    }
+    // An earlier crash came before its first byte: too short for its number, and no less a version.
+    let mut allowed = history.allowed().iter().rev();
+    let empty = allowed.find(|state| match state {
+        State::File(number) => ledger.versions[number].len == 0,
+        _ => false,
+    });
+    empty.filter(|_| bytes.is_empty()).cloned()
 }
 
 /// A file's bytes; none if there is no such file.
@@ -371,7 +385,7 @@ fn bytes_of<'a>(found: &'a Found, path: &str) -> Result<&'a [u8], String> {
 /// What is wrong with an object at any instant: it must be something that had this name, complete.
 pub fn judge_object(ledgers: &[Ledger], key: &str, bytes: &[u8]) -> Option<String> {
     // Markers of directories, and what a folder keeps out of sight until it is whole.
-    if key.ends_with('/') || key.starts_with(STAGING) {
+    if key.ends_with('/') || key.starts_with(STAGING) || key.starts_with(PROBES) {
         return None;
     }
     let name = key.strip_suffix(ASIDE).unwrap_or(key);

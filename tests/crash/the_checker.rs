@@ -69,6 +69,53 @@ fn a_torn_file_is_noticed() {
     }
 }
 
+/// Created, and killed before the first write; at the next kill its removal has begun.
+#[test]
+fn an_empty_file_is_what_an_earlier_kill_left_and_nothing_else() {
+    let folder = scratch();
+    let root = folder.path();
+    fs::create_dir(root.join("w0")).unwrap();
+    let mut ledger = Ledger::new(Crash::Kill, 0);
+    let version = ledger.new_version(LEN);
+    ledger.begin("w0/f", State::File(version));
+    fs::write(root.join("w0/f"), "").unwrap();
+    let mut ledgers = [ledger];
+    let found = look_at(root).judge(root, &mut ledgers, false);
+    assert_eq!(found, Vec::<String>::new());
+    let [mut ledger] = ledgers;
+    ledger.begin("w0/f", State::Absent);
+    assert_eq!(wrong(root, &ledger), Vec::<String>::new());
+    fs::write(root.join("w0/f"), "x").unwrap();
+    assert_eq!(wrong(root, &ledger).len(), 1, "not empty any more");
+
+    let (folder, mut ledger, _) = synced();
+    ledger.begin("w0/f", State::Absent);
+    fs::write(folder.path().join("w0/f"), "").unwrap();
+    assert!(wrong(folder.path(), &ledger)[0].contains("torn"));
+}
+
+/// A listing that is late may show it once more; one that nobody removed is not to go.
+#[test]
+fn a_directory_goes_only_if_its_removal_had_begun() {
+    for removed in [true, false] {
+        let folder = scratch();
+        let root = folder.path();
+        fs::create_dir_all(root.join("w0/d")).unwrap();
+        let mut ledger = Ledger::new(Crash::Kill, 0);
+        ledger.begin("w0/d", State::Directory);
+        ledger.acknowledged(&["w0/d"]);
+        if removed {
+            ledger.begin("w0/d", State::Absent);
+        }
+        let mut ledgers = [ledger];
+        let found = look_at(root).judge(root, &mut ledgers, false);
+        assert_eq!(found, Vec::<String>::new());
+        fs::remove_dir(root.join("w0/d")).unwrap();
+        let [ledger] = ledgers;
+        assert_eq!(wrong(root, &ledger).is_empty(), removed);
+    }
+}
+
 #[test]
 fn a_mix_of_two_versions_is_noticed() {
     let (folder, mut ledger, old) = synced();
