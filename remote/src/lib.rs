@@ -47,6 +47,7 @@ mod wire;
 pub use attrs::{FileVersion, PosixAttrs};
 pub use error::{Error, ProbeError, Result, SettingsError, UrlError};
 pub use keys::ObjectKey;
+pub use probe::ProbeNotes;
 pub use remote::Remote;
 pub use settings::Settings;
 pub use types::{

@@ -7,6 +7,10 @@
 //! [`PROBE_TIME_MAX`] altogether; one that fails for the moment is tried again, and one that gets no answer
 //! in time counts as "can't". Uploads in parts are the exception: a mount that goes without them because the
 //! store was unwell for a moment would send every large file at once, so it is refused instead.
+//!
+//! Whoever is killed meanwhile leaves such objects. Another mount may be trying the same store at this instant, and
+//! clocks differ, so neither their names nor their age say whose they are: they are noted beforehand
+//! ([`ProbeNotes`]), and the next probe with the same notes removes what is in them.
 
 use std::time::Duration;
 
@@ -27,15 +31,47 @@ const TRIAL_PAUSE: Duration = Duration::from_millis(200);
 /// A version that no object has.
 const NO_VERSION: &str = "\"00000000000000000000000000000000\"";
 
+/// Where probes are noted while their objects may be in the store. Nobody else uses the same notes at that time.
+pub trait ProbeNotes: Sync {
+    /// Probes that ended before their objects were deleted.
+    fn left(&self) -> Vec<u64>;
+    /// The objects of this one are about to be written. To fail is no reason not to: they are deleted at the end.
+    fn begins(&self, probe: u64);
+    /// Nothing of this one is left in the store.
+    fn is_gone(&self, probe: u64);
+}
+
+/// None.
+impl ProbeNotes for () {
+    fn left(&self) -> Vec<u64> {
+        Vec::new()
+    }
+    fn begins(&self, _probe: u64) {}
+    fn is_gone(&self, _probe: u64) {}
+}
+
 impl Remote {
     /// Whether the store is there and what it can do, found out by trying, in ten seconds at most.
     /// For [`Access::ReadWrite`] that writes a few objects `.fused-probe-<random>-*` and deletes them.
     pub async fn probe(&self, access: Access) -> Result<Capabilities, ProbeError> {
-        run(self, access).await
+        run(self, access, &()).await
+    }
+
+    /// As [`Remote::probe`]; what an earlier one has left, by these notes, is deleted as well.
+    pub async fn probe_noted(
+        &self,
+        access: Access,
+        notes: &dyn ProbeNotes,
+    ) -> Result<Capabilities, ProbeError> {
+        run(self, access, notes).await
     }
 }
 
-async fn run(remote: &Remote, access: Access) -> Result<Capabilities, ProbeError> {
+async fn run(
+    remote: &Remote,
+    access: Access,
+    notes: &dyn ProbeNotes,
+) -> Result<Capabilities, ProbeError> {
     let started = tokio::time::Instant::now();
     let unreachable = || ProbeError::Unreachable {
         endpoint: remote.backend().endpoint(),
@@ -48,10 +84,10 @@ async fn run(remote: &Remote, access: Access) -> Result<Capabilities, ProbeError
     if access == Access::ReadOnly {
         return Ok(best);
     }
-    let trial = Trial {
-        remote,
-        stem: format!("{PROBE_PREFIX}{:016x}", rand::random::<u64>()),
-    };
+    let left_before = notes.left();
+    let number = rand::random();
+    notes.begins(number);
+    let trial = Trial::new(remote, number);
     let first_time = FIRST_TIME_MAX
         .saturating_sub(started.elapsed())
         .max(Duration::from_secs(2));
@@ -89,14 +125,15 @@ async fn run(remote: &Remote, access: Access) -> Result<Capabilities, ProbeError
         .saturating_sub(started.elapsed())
         .max(Duration::from_secs(1));
     let cleaning = async {
-        while !trial.clean_up().await {
-            tokio::time::sleep(TRIAL_PAUSE).await;
+        trial.clean_up_at_last(notes).await;
+        for number in left_before {
+            Trial::new(remote, number).clean_up_at_last(notes).await;
         }
     };
     if tokio::time::timeout(left, cleaning).await.is_err() {
         tracing::warn!(
             objects = trial.stem,
-            "the probe's objects could not be deleted in time and stay in the store"
+            "objects of this probe, or of one before it, could not be deleted in time: the next mount tries again"
         );
     }
     result
@@ -154,12 +191,21 @@ fn write_error(remote: &Remote, error: Error) -> ProbeError {
 /// The names of the objects that are tried on, and the trials.
 struct Trial<'a> {
     remote: &'a Remote,
+    number: u64,
     stem: String,
 }
 
 const OBJECTS: &[&str] = &["attributes", "put", "parts", "delete", "copy"];
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    fn new(remote: &'a Remote, number: u64) -> Self {
+        Self {
+            remote,
+            number,
+            stem: format!("{PROBE_PREFIX}{number:016x}"),
+        }
+    }
+
     fn key(&self, name: &str) -> ObjectKey {
         ObjectKey::new(format!("{}-{name}", self.stem))
     }
@@ -264,8 +310,23 @@ impl Trial<'_> {
         Ok((true, refuses(wrong).unwrap_or(false)))
     }
 
-    /// False: something may be left.
-    async fn clean_up(&self) -> bool {
+    /// Again and again while it fails for the moment.
+    async fn clean_up_at_last(&self, notes: &dyn ProbeNotes) {
+        loop {
+            match self.clean_up().await {
+                Ok(()) => return notes.is_gone(self.number),
+                Err(error) => {
+                    tracing::debug!(objects = self.stem, %error, "what a probe made could not be removed");
+                    if !error.is_retryable() {
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(TRIAL_PAUSE).await;
+        }
+    }
+
+    async fn clean_up(&self) -> Result<(), Error> {
         let deletions = OBJECTS
             .iter()
             .map(|name| async move { self.remote.delete(&self.key(name)).await });
@@ -278,13 +339,7 @@ impl Trial<'_> {
             Ok::<(), Error>(())
         };
         let deletions = futures::future::try_join_all(deletions);
-        match tokio::try_join!(deletions, uploads) {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::debug!(objects = self.stem, %error, "what the probe made could not be removed");
-                !error.is_retryable()
-            }
-        }
+        tokio::try_join!(deletions, uploads).map(drop)
     }
 }
 

@@ -11,7 +11,10 @@
 mod support;
 
 use bytes::Bytes;
-use remote::{Access, Condition, DirMarkers, ETag, Error, ListPage, PosixAttrs, Scheme, keys};
+use remote::{
+    Access, Condition, DirMarkers, ETag, Error, ListPage, PosixAttrs, ProbeNotes, Scheme, keys,
+};
+use std::sync::Mutex;
 use support::Store;
 use support::objects::{MIB, attributes, key, list, names, noise, put, read, text, upload};
 
@@ -617,6 +620,41 @@ async fn the_probe_finds_out_what_the_store_can_do(store: Store) {
     store.remote.probe(Access::ReadOnly).await.unwrap();
 }
 
+/// Of one that was killed. Another mount may be trying the same store at this instant: its objects stay.
+async fn a_probe_removes_what_an_earlier_one_has_left(store: Store) {
+    #[derive(Default)]
+    struct Notes(Mutex<(Vec<u64>, Vec<u64>)>);
+    impl ProbeNotes for Notes {
+        fn left(&self) -> Vec<u64> {
+            vec![0xab]
+        }
+        fn begins(&self, probe: u64) {
+            self.0.lock().unwrap().0.push(probe);
+        }
+        fn is_gone(&self, probe: u64) {
+            self.0.lock().unwrap().1.push(probe);
+        }
+    }
+    let (left, others) = (
+        key(".fused-probe-00000000000000ab-put"),
+        key(".fused-probe-00000000000000cd-put"),
+    );
+    for key in [&left, &others] {
+        let put = store
+            .remote
+            .put(key, text("1"), &PosixAttrs::default(), &Condition::None);
+        put.await.unwrap();
+    }
+    let notes = Notes::default();
+    let access = Access::ReadWrite;
+    store.remote.probe_noted(access, &notes).await.unwrap();
+    assert!(store.remote.head(&left).await.unwrap().is_none());
+    assert!(store.remote.head(&others).await.unwrap().is_some());
+    let (begun, gone) = notes.0.into_inner().unwrap();
+    assert_eq!(gone, [begun[0], 0xab]);
+    assert_eq!(begun.len(), 1);
+}
+
 async fn a_key_that_is_too_long_is_refused_by_name(store: Store) {
     let long = "x/".repeat(2100) + "x";
     let error = store
@@ -677,6 +715,7 @@ contract! {
     only_the_version_that_is_meant_is_deleted
     an_empty_directory_is_kept_and_removed
     removing_a_directory_keeps_what_is_in_it
-    the_probe_finds_out_what_the_store_can_do
+    the_probe_finds_out_what_the_store_can_do,
+    a_probe_removes_what_an_earlier_one_has_left
     a_key_that_is_too_long_is_refused_by_name
 }

@@ -4,6 +4,7 @@
 //! CACHE_DIR/            mode 0700, of the daemon's user
 //!   lock                flock(2)ed by the daemon; its text says by whom
 //!   identity.toml       format = 1, the store's URL, the node's number
+//!   probes              numbers of the objects by which the store is being tried, while there are any
 //!   journal/            the embedded journal; in it `reserve`, room for it on a full disk
 //!   extents/            the bytes
 //!   torn/               what is left of versions that a power cut destroyed, or others replaced (on_conflict=theirs)
@@ -22,6 +23,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::probes::Probes;
 use crate::options::MountOptions;
 
 /// The layout above.
@@ -109,6 +111,11 @@ impl CacheDir {
     /// The folder for what is left of torn files.
     pub fn torn(&self) -> PathBuf {
         self.path.join("torn")
+    }
+
+    /// Where it is noted which objects the store is being tried by.
+    pub fn probes(&self) -> Probes {
+        Probes::in_dir(&self.path)
     }
 
     /// Opens the extents. That takes some space, on a full disk from the journal's reserve.

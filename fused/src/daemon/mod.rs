@@ -10,6 +10,7 @@
 
 mod cache_dir;
 mod error;
+mod probes;
 mod session;
 mod store;
 
@@ -106,7 +107,7 @@ struct OpenRooms {
 
 async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<OpenRooms, Error> {
     let extents = cache_dir.open_extents()?;
-    let (store, remote, capabilities) = store::open(options).await?;
+    let (store, remote, capabilities) = store::open(options, &cache_dir.probes()).await?;
     let node = journal::NodeId(cache_dir.identity().node);
     let journal = store::open_journal(options, cache_dir, &store, node).await?;
     Ok(OpenRooms {

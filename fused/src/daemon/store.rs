@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use journal::{EmbeddedOptions, EmbeddedStore, Identity, Journal, NodeId};
-use remote::{Access, Capabilities, Remote, Scheme, Settings, StoreUrl};
+use remote::{Access, Capabilities, ProbeNotes, Remote, Scheme, Settings, StoreUrl};
 
 use super::{CacheDir, Error};
 use crate::options::{JournalKind, MountOptions};
 
 /// Opens the store and finds out whether it will do, before anything is mounted.
-pub async fn open(options: &MountOptions) -> Result<(StoreUrl, Remote, Capabilities), Error> {
+pub async fn open(
+    options: &MountOptions,
+    notes: &dyn ProbeNotes,
+) -> Result<(StoreUrl, Remote, Capabilities), Error> {
     let url = StoreUrl::parse(&options.url)?;
     let mut settings = Settings::from_env();
     let table = match url.scheme() {
@@ -27,7 +30,7 @@ pub async fn open(options: &MountOptions) -> Result<(StoreUrl, Remote, Capabilit
         true => Access::ReadOnly,
         false => Access::ReadWrite,
     };
-    let capabilities = remote.probe(access).await?;
+    let capabilities = remote.probe_noted(access, notes).await?;
     tracing::info!(store = %url, ?capabilities, "the store answers");
     Ok((url, remote, capabilities))
 }

@@ -135,7 +135,7 @@ impl Doctor {
                     ro: true,
                     ..options.clone()
                 };
-                match open_store(&options).await {
+                match open_store(&options, &()).await {
                     Ok((_, remote, _)) => Some(remote),
                     Err(error) => {
                         report.tell(Finding::new(
