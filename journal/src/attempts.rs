@@ -121,7 +121,11 @@ impl<'j, T> Attempts<'j, T> {
             None => OpId::default(),
         };
         let delta = txn.unsynced_delta;
-        match txn.kv.commit().await {
+        let committed = {
+            let _point = killpoints::around("journal commit");
+            txn.kv.commit().await
+        };
+        match committed {
             Ok(()) => {
                 self.shared.count_unsynced(delta);
                 Step::Done(Ok(answer))

@@ -110,6 +110,7 @@ impl Journal {
     /// Returns when everything that was committed before the call survives a power cut. Everybody
     /// who waits at the same time is served by the same disk flush.
     pub async fn sync(&self) -> Result<(), Error> {
+        let _point = killpoints::around("journal sync");
         Ok(self.shared.store.sync().await?)
     }
 

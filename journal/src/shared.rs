@@ -57,7 +57,10 @@ impl Shared {
                 let start = decode_counter(key, txn.get(key, false).await?.as_deref())?;
                 let start = start.max(Ino::ROOT.0 + 1);
                 txn.set(key, (start + BATCH).to_le_bytes().to_vec());
-                txn.commit().await?;
+                {
+                    let _point = killpoints::around("journal commit");
+                    txn.commit().await?;
+                }
                 numbers.refill(start);
             }
         }

@@ -405,6 +405,7 @@ async fn bounded<T>(
     bytes: u64,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    let _point = killpoints::around(op);
     let patience = Duration::from_secs(CALL_SECONDS + bytes / FLOOR_BYTES_PER_SECOND);
     match tokio::time::timeout(patience, call).await {
         Ok(result) => result,

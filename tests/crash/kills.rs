@@ -1,9 +1,11 @@
-//! The daemon is killed under load, at a random instant. The page cache stays: whatever was
-//! acknowledged is there.
+//! The daemon is killed under load, at a random instant or at a named one. The page cache stays: whatever
+//! was acknowledged is there.
+
+use harness::{Cache, Mount, Store};
 
 use crate::rounds::Plan;
 
-const KILLS: usize = 50;
+const KILLS: usize = 38;
 const KILLS_LONG: usize = 500;
 
 macro_rules! kills {
@@ -18,6 +20,7 @@ macro_rules! kills {
                     passthrough: $passthrough,
                     settle: $settle,
                     bucket: $bucket,
+                    points: &[],
                     rounds,
                 };
                 plan.run();
@@ -42,4 +45,78 @@ kills! {
     killed_with_passthrough_before_anything_is_uploaded: "passthrough=auto", "settle=5m", false;
     killed_without_passthrough_while_files_are_uploaded: "passthrough=off", "settle=0s", false;
     killed_without_passthrough_into_a_bucket: "passthrough=off", "settle=500ms", true;
+}
+
+/// What this work comes to, of all that stands in `killpoints::around`; the daemon dies before and after each.
+/// With passthrough it does not come to the first.
+const POINTS: &[&str] = &[
+    "extent write",
+    "journal commit",
+    "journal sync",
+    "extent create",
+    "extent sync",
+    "extent remove",
+    "look up",
+    "write",
+    "begin upload of",
+    "upload part of",
+    "complete upload of",
+    "copy",
+    "delete",
+];
+
+fn at_points(passthrough: &'static str, bucket: bool, times: usize) {
+    harness::require_mounts!();
+    let points = match passthrough {
+        "passthrough=off" => POINTS,
+        _ => &POINTS[1..],
+    };
+    let plan = Plan {
+        image: None,
+        passthrough,
+        settle: "settle=0s",
+        bucket,
+        points,
+        rounds: 2 * points.len() * times,
+    };
+    plan.run();
+}
+
+#[test]
+fn killed_at_points_without_passthrough() {
+    at_points("passthrough=off", false, 1);
+}
+
+#[test]
+fn killed_at_points_with_passthrough_into_a_bucket() {
+    at_points("passthrough=auto", true, 1);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn killed_at_points_for_long() {
+    at_points("passthrough=off", true, 20);
+}
+
+/// What it tries the store by is there at that instant, and gone after the next start.
+#[test]
+fn killed_while_it_tries_the_store() {
+    harness::require_mounts!();
+    for store in [Store::folder(), Store::seaweedfs()] {
+        let cache = Cache::new();
+        let options = || Mount::of(&store).cache(&cache);
+        let probes = || {
+            let mut keys = store.files();
+            keys.retain(|key| key.starts_with(".fused-probe-"));
+            keys
+        };
+        for point in ["before look up:1", "before copy:1", "before delete:4"] {
+            let started = options().env("FUSED_KILL_AT", point).try_start();
+            let failed = started.expect_err("built with --features killpoints/on");
+            assert_eq!(failed.code, None, "{failed:?}");
+            assert!(!probes().is_empty(), "{point}");
+        }
+        options().start().unmount();
+        assert_eq!(probes(), Vec::<String>::new());
+    }
 }

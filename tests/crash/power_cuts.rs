@@ -22,6 +22,7 @@ macro_rules! power_cuts {
                     passthrough: $passthrough,
                     settle: $settle,
                     bucket: $bucket,
+                    points: &[],
                     rounds,
                 };
                 plan.run();

@@ -1,7 +1,8 @@
 //! Rounds of work, crash, restart and check on one store and one cache directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Cache, Mount, MountOptions, Store};
+use nix::errno::Errno;
 
 use crate::check::{Found, judge_object, judge_store, look_at};
 use crate::content::Dice;
@@ -21,6 +23,12 @@ const WORKERS: usize = 4;
 
 /// The crash comes this long after the work began, at most.
 const WORK_MS_MAX: usize = 700;
+
+/// A daemon that is to die at a point may take this long to come there.
+const POINT_LIMIT: Duration = Duration::from_secs(3);
+
+/// It dies when it comes there for the so-many-th time, at most.
+const TURNS_MAX: usize = 8;
 
 /// How long a thread of ours may be stuck in a dead file system.
 const STUCK_LIMIT: Duration = Duration::from_secs(90);
@@ -49,6 +57,8 @@ pub struct Plan {
     pub settle: &'static str,
     /// Into a bucket, not a folder.
     pub bucket: bool,
+    /// The daemon ends itself before and after these (see `killpoints`), each in its turn; none: at any instant.
+    pub points: &'static [&'static str],
     /// Crashes; `CRASH_ROUNDS` overrides it.
     pub rounds: usize,
 }
@@ -61,6 +71,7 @@ struct Tally {
     torn: usize,
     litter: u64,
     checks: Duration,
+    starts: usize,
 }
 
 impl Plan {
@@ -88,8 +99,18 @@ fn random_seed() -> u64 {
     Dice::new(since.expect("after 1970").as_nanos() as u64).next()
 }
 
+/// Where the daemon ends itself.
+struct Point {
+    /// `before` or `after`, and a name.
+    name: String,
+    /// When it comes there for the so-many-th time.
+    turn: usize,
+}
+
 struct Rounds {
     plan: Plan,
+    /// Points that a round is yet to be made with.
+    due: VecDeque<Point>,
     count: usize,
     seed: u64,
     dice: Dice,
@@ -107,11 +128,20 @@ impl Rounds {
             Some(_) => Crash::PowerCut,
             None => Crash::Kill,
         };
+        let mut dice = Dice::new(seed);
+        let due = (0..count).filter_map(|round| {
+            let name = plan.points.get(round / 2 % plan.points.len().max(1))?;
+            Some(Point {
+                name: format!("{} {name}", ["before", "after"][round % 2]),
+                turn: 1 + dice.below(TURNS_MAX),
+            })
+        });
         Self {
+            due: due.collect(),
             plan,
             count,
             seed,
-            dice: Dice::new(seed),
+            dice,
             store,
             ledgers: (0..WORKERS).map(|nr| Ledger::new(crash, nr)).collect(),
             tally: Tally::default(),
@@ -141,8 +171,9 @@ impl Rounds {
             fs::create_dir(mount.join(format!("w{number}"))).expect("a new folder");
         }
         mount.sync();
-        for round in 0..self.count {
-            self.crash(mount, round);
+        let mut round = 0;
+        while round < self.count || !self.due.is_empty() {
+            self.round(mount, round);
             self.check_objects(round);
             self.examine(round);
             mount = self.options().start();
@@ -156,6 +187,7 @@ impl Rounds {
                 "crash {round} at {:.1?}: {calls} calls, {files} files so far",
                 began.elapsed()
             );
+            round += 1;
         }
         mount.unmount().is_sound(&[]);
         let Tally {
@@ -164,18 +196,58 @@ impl Rounds {
             torn,
             litter,
             checks,
+            starts,
         } = &self.tally;
         eprintln!(
-            "{} crashes in {:.1?} (checks {checks:.1?}): {calls} acknowledged calls, {files} files looked \
-             at, {torn} versions lost that nobody had synced, {litter} removed ones found again; {:?}",
-            self.count,
+            "{round} crashes in {:.1?} (checks {checks:.1?}): {calls} acknowledged calls, {files} files looked \
+             at, {torn} versions lost that nobody had synced, {litter} removed ones found again, {starts} \
+             starts interrupted; {:?}",
             began.elapsed(),
             self.plan
         );
     }
 
+    /// One crash, under load or, where its point is passed by then, at the start.
+    fn round(&mut self, mount: Mount, round: usize) {
+        let Some(point) = self.due.pop_front() else {
+            self.crash(mount, round, None);
+            return;
+        };
+        drop(mount.crash());
+        let at = format!("{}:{}", point.name, point.turn);
+        eprintln!("the next one dies {at}");
+        match self.options().env("FUSED_KILL_AT", &at).try_start() {
+            Ok(mount) => self.crash(mount, round, Some(point)),
+            Err(failed) if failed.code.is_none() => self.tally.starts += 1,
+            Err(failed) => panic!("no mount: {failed:?}"),
+        }
+    }
+
+    /// Waits for the instant of the crash, or until the daemon has ended itself.
+    fn await_crash(&mut self, mount: &mut Mount, point: Option<Point>) {
+        let Some(point) = point else {
+            let millis = 5 + self.dice.below(WORK_MS_MAX) as u64;
+            thread::sleep(Duration::from_millis(millis));
+            return;
+        };
+        let began = Instant::now();
+        while began.elapsed() < POINT_LIMIT {
+            if mount.daemon().ended().is_some() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let Point { name, turn } = point;
+        assert!(
+            turn > 1,
+            "the daemon does not come {name}; was it built with --features killpoints/on?"
+        );
+        // This time it came there less often.
+        self.due.push_back(Point { name, turn: 1 });
+    }
+
     /// The programs work, and the crash comes.
-    fn crash(&mut self, mount: Mount, round: usize) {
+    fn crash(&mut self, mut mount: Mount, round: usize, point: Option<Point>) {
         let manners = Manners {
             fsync_percent: [0, 5, 30, 80][self.dice.below(4)],
             bytes_max: [64 << 10, 1 << 20, 12 << 20][self.dice.below(3)],
@@ -194,9 +266,8 @@ impl Rounds {
             });
         }
         drop(ended);
-        thread::sleep(Duration::from_millis(
-            5 + self.dice.below(WORK_MS_MAX) as u64,
-        ));
+        let may_end_itself = point.is_some();
+        self.await_crash(&mut mount, point);
         crashed.announce();
         if let Some(image) = &self.image {
             image.cut();
@@ -216,7 +287,9 @@ impl Rounds {
             .collect();
         back.sort_by_key(|(number, ..)| *number);
         for (number, mut ledger, how) in back {
-            if let Ended::Failed(error) = how {
+            if let Ended::Failed(error) = how
+                && !(may_end_itself && has_no_daemon(&error))
+            {
                 panic!("w{number} in round {round}, before the crash: {error}\n{log}");
             }
             self.tally.calls += std::mem::take(&mut ledger.calls);
@@ -263,7 +336,7 @@ impl Rounds {
         for path in found.asides() {
             fs::remove_file(mount.join(path)).expect("a removable file");
         }
-        if self.dice.chance(66) || round + 1 == self.count {
+        if self.dice.chance(66) || round + 1 >= self.count {
             let began = Instant::now();
             mount.sync();
             eprintln!("`fused sync` after crash {round}: {:.1?}", began.elapsed());
@@ -291,6 +364,14 @@ impl Rounds {
             wrong.join("\n  ")
         );
     }
+}
+
+/// What the kernel answers for a daemon that is gone, to us or to a program that we ran.
+fn has_no_daemon(error: &io::Error) -> bool {
+    let said = error.to_string();
+    let gone = [Errno::ENOTCONN, Errno::ECONNABORTED];
+    gone.iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32) || said.contains(errno.desc()))
 }
 
 /// Reads the tree in a thread: a mount that hangs must not hang the test.

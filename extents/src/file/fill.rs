@@ -51,6 +51,7 @@ impl ExtentFile {
     /// gives such ranges.
     pub async fn fill(&self, offset: u64, data: Bytes) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent fill");
         let granule = self.store.capabilities.granule;
         if !offset.is_multiple_of(granule) {
             return Err(Error::Unaligned {

@@ -43,6 +43,7 @@ impl ExtentFile {
     /// As `sync_data`, on this thread.
     pub fn sync_data_blocking(&self) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent sync");
         loop {
             match self.file.sync_data() {
                 Ok(()) => return Ok(()),

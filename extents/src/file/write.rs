@@ -21,6 +21,7 @@ impl ExtentFile {
     /// After an error (ENOSPC) some of the front may have been written.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent write");
         if data.is_empty() {
             return Ok(());
         }
@@ -36,6 +37,7 @@ impl ExtentFile {
     /// fills that are under way, as long as the file is open. (To evict, punch.)
     pub fn truncate(&self, len: u64) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent truncate");
         let pass = self.gate.exclusive();
         let shrinks = len < self.size()?;
         self.file
@@ -56,6 +58,7 @@ impl ExtentFile {
     /// is [`ExtentFile::zero_range`].
     pub fn allocate(&self, mode: i32, offset: u64, len: u64) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent allocate");
         let range = self.span("allocating", offset, len)?;
         let pass = self.gate.exclusive();
         let mode = FallocateFlags::from_bits_retain(mode);
@@ -71,6 +74,7 @@ impl ExtentFile {
     /// the file the last one counts as whole.
     pub fn punch(&self, range: Range<u64>) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent punch");
         let granule = self.store.capabilities.granule;
         let pass = self.gate.exclusive();
         let size = self.size()?;
@@ -101,6 +105,7 @@ impl ExtentFile {
     /// nothing that was fetched before is still on its way.
     pub fn empty(&self) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent empty");
         let pass = self.gate.exclusive();
         let end = self
             .size()?
@@ -120,6 +125,7 @@ impl ExtentFile {
     /// that would otherwise be taken for not fetched. Edges as for `write_at`.
     pub fn zero_range(&self, range: Range<u64>) -> Result<()> {
         self.store.check()?;
+        let _point = killpoints::around("extent zero");
         let granule = self.store.capabilities.granule;
         let pass = self.gate.exclusive();
         let range = range.start..range.end.min(self.size()?);

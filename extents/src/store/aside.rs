@@ -14,6 +14,7 @@ impl ExtentStore {
     /// Copies an extent file into `folder`, under a name as [`ExtentStore::set_aside`] chooses it; the copy and its
     /// name survive a power cut. The file stays where it is; one that isn't there leaves an empty copy.
     pub async fn copy_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
+        let _point = killpoints::around("extent copy aside");
         let (from, folder) = (id.path(&self.inner.dir), folder.to_owned());
         let copied = tokio::task::spawn_blocking(move || copy_into(&from, id, &folder)).await;
         let copied = copied.map_err(io::Error::other).flatten();
@@ -24,6 +25,7 @@ impl ExtentStore {
     /// returns its new path: the file's name, with a number behind it where that is taken. An extent
     /// file that isn't there leaves an empty one.
     pub fn set_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
+        let _point = killpoints::around("extent set aside");
         let failed = |error: io::Error| Error::io("setting aside", id, error);
         make_folder(folder).map_err(failed)?;
         let (live, closed_bytes) = self.before_leaving(id);

@@ -189,6 +189,7 @@ impl ExtentStore {
     /// Makes a new, empty extent file. Nothing is synced: `sync_data` does that.
     pub fn create(&self, id: ExtentId) -> Result<Arc<ExtentFile>> {
         self.inner.check()?;
+        let _point = killpoints::around("extent create");
         let file = match self.inner.prepared.take(id) {
             Some(file) => file,
             None => self.make(id)?,
@@ -295,6 +296,7 @@ impl ExtentStore {
     /// Removes an extent file; one that isn't there is fine. Whoever has it open keeps it until they
     /// close it, and so does its space.
     pub fn remove(&self, id: ExtentId) -> Result<()> {
+        let _point = killpoints::around("extent remove");
         drop(self.inner.prepared.take(id));
         let (live, closed_bytes) = self.before_leaving(id);
         match fs::remove_file(id.path(&self.inner.dir)) {

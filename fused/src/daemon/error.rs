@@ -15,6 +15,10 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The test that runs it asks for something that is not there.
+    #[error("{0}")]
+    KillPoint(String),
+
     /// The cache directory can't be made or used.
     #[error("cache directory {}: {problem}", path.display())]
     CacheDir {

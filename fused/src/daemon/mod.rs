@@ -42,6 +42,7 @@ const RUNTIME_THREADS: usize = 2;
 ///
 /// Why it could not be mounted, or what kept it from ending cleanly.
 pub fn run(options: MountOptions, ready: Ready) -> Result<(), Error> {
+    killpoints::arm().map_err(Error::KillPoint)?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)

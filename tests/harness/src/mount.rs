@@ -205,6 +205,10 @@ impl MountOptions {
         loop {
             if let Some(status) = daemon.ended() {
                 let said = fs::read_to_string(&log).unwrap_or_default();
+                if mount_id(&at) != before {
+                    // It was killed after it had mounted.
+                    let _ = umount2(&at, MntFlags::MNT_DETACH);
+                }
                 return Err(Failed {
                     code: status.code(),
                     said,
