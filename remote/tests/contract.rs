@@ -640,9 +640,8 @@ async fn a_probe_removes_what_an_earlier_one_has_left(store: Store) {
         key(".fused-probe-00000000000000cd-put"),
     );
     for key in [&left, &others] {
-        let put = store
-            .remote
-            .put(key, text("1"), &PosixAttrs::default(), &Condition::None);
+        let attrs = PosixAttrs::default();
+        let put = store.remote.put(key, text("1"), &attrs, &Condition::None);
         put.await.unwrap();
     }
     let notes = Notes::default();
@@ -715,7 +714,7 @@ contract! {
     only_the_version_that_is_meant_is_deleted
     an_empty_directory_is_kept_and_removed
     removing_a_directory_keeps_what_is_in_it
-    the_probe_finds_out_what_the_store_can_do,
+    the_probe_finds_out_what_the_store_can_do
     a_probe_removes_what_an_earlier_one_has_left
     a_key_that_is_too_long_is_refused_by_name
 }

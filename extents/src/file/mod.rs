@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use rangemap::RangeSet;
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 
 use crate::store::{Account, Inner, STAT_BLOCK_BYTES, reopen_direct};
 use crate::{Error, ExtentId, Result};
@@ -64,6 +64,7 @@ pub struct ExtentFile {
     gate: Gate,
     account: Account,
     unlinked: AtomicBool,
+    users: Arc<RwLock<()>>,
     /// This very value: a fill in flight keeps it alive.
     me: Weak<ExtentFile>,
 }
@@ -105,6 +106,7 @@ impl ExtentFile {
             gate,
             account,
             unlinked: AtomicBool::new(false),
+            users: Arc::default(),
             me: me.clone(),
         })
     }
@@ -141,6 +143,13 @@ impl ExtentFile {
         self.gate
             .rescan(|| residency::scan(&self.file))
             .map_err(|error| self.error("reading the map", error))
+    }
+
+    /// A lock for those who use this file, which takes it nowhere: shared by whoever uses bytes that it found, or
+    /// makes, resident, exclusive for evicting them. It is the file's, because what was begun for one open may
+    /// outlast it and meet the next.
+    pub fn users(&self) -> &Arc<RwLock<()>> {
+        &self.users
     }
 
     /// What has to be fetched before `range` can be read, given that holes below

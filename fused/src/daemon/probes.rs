@@ -93,7 +93,7 @@ mod tests {
     fn what_began_is_known_until_it_is_gone() {
         let home = tempfile::tempdir().expect("a folder");
         let notes = || Probes::in_dir(home.path());
-        assert_eq!(notes().left(), []);
+        assert!(notes().left().is_empty());
         notes().begins(0xab);
         notes().begins(u64::MAX);
         assert_eq!(notes().left(), [0xab, u64::MAX]);

@@ -47,8 +47,9 @@ pub struct OpenFile {
     /// Whole-file fetch and its progress.
     pub fetch: FetchState,
     /// Shared by whoever uses bytes that it found, or made, resident; exclusive for evicting them.
-    /// Asynchronous, because fetching is part of the use. Comes after the slot's gate.
-    pub residency: tokio::sync::RwLock<()>,
+    /// Asynchronous, because fetching is part of the use. Comes after the slot's gate. The extent file's, because
+    /// what is fetched ahead may outlast the open that began it, and would meet the next one's eviction.
+    pub residency: Arc<tokio::sync::RwLock<()>>,
     counts: Mutex<Counts>,
     changes: Changes,
     /// A change was settled since write-back was last started.
@@ -76,13 +77,13 @@ impl OpenFile {
         Self {
             ino: inode.ino,
             mode,
-            extents,
             source: RwLock::new(Source {
                 valid: inode.content.valid,
                 origin: inode.content.origin.clone(),
             }),
             fetch: FetchState::default(),
-            residency: tokio::sync::RwLock::default(),
+            residency: Arc::clone(extents.users()),
+            extents,
             counts: Mutex::default(),
             changes: Changes::new(inode, agreed),
             needs_writeback: AtomicBool::new(false),
