@@ -11,7 +11,7 @@ mod common;
 use common::{NODE, at, dir, file, fresh, object, write};
 use journal::{
     BLOCK_BYTES, BlockDigest, BlockDigests, Epoch, FlushOutcome, Flushed, Ino, Journal, RenameMode,
-    Seen, SetAttr,
+    Replacement, Seen, SetAttr,
 };
 
 const ROOT: Ino = Ino::ROOT;
@@ -548,4 +548,23 @@ async fn digests_are_those_of_the_recorded_object_and_of_no_other() {
     flush_blocks(&journal, a, "4", None).await;
     assert_eq!(digest_of(&journal, a, "4", 0).await, None);
     assert_eq!(digest_of(&journal, a, "3", 257).await, None);
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_put_does_not_get_the_digests_of_what_was_there() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await.ino;
+    write(&journal, a, 5).await;
+    flush_blocks(&journal, a, "1", Some(blocks(0, 1, 1))).await;
+    let theirs = Replacement {
+        etag: Some("theirs".into()),
+        size: 5,
+        mtime: at(40),
+    };
+    let taken = journal.superseded(a, &theirs, false, at(50)).await;
+    assert!(taken.unwrap());
+    assert_eq!(digest_of(&journal, a, "theirs", 0).await, None);
+    // Its attributes are rewritten, or it moves.
+    flush_blocks(&journal, a, "2", None).await;
+    assert_eq!(digest_of(&journal, a, "2", 0).await, None);
 }

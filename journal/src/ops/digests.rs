@@ -92,11 +92,12 @@ pub(super) fn put_digests(
     Ok(())
 }
 
-/// The object is this one now. `blocks`: those of it that have no rows yet; `None`: its bytes are those that it
-/// had before, if it has the same epoch.
+/// The object is this one now, after the one with the etag `old`. `blocks`: those of it that have no rows yet;
+/// `None`: its bytes are those of the old one, if it has the same epoch.
 pub(super) async fn digested(
     txn: &mut Txn<'_>,
     ino: Ino,
+    old: Option<&str>,
     new: &Origin,
     blocks: Option<&BlockDigests>,
 ) -> Result<(), Error> {
@@ -104,7 +105,10 @@ pub(super) async fn digested(
     let before: Option<DigestedRow> = txn.load(&key).await?;
     let head = match (blocks, &before) {
         (None, None) => return Ok(()),
-        (None, Some(before)) if before.epoch == new.epoch => before.head.clone(),
+        // Somebody else's version may have been taken over since, which has no epoch of its own.
+        (None, Some(before)) if before.epoch == new.epoch && before.etag.as_deref() == old => {
+            before.head.clone()
+        }
         (None, Some(_)) => {
             txn.clear(&key);
             return Ok(());

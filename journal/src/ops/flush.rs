@@ -51,12 +51,9 @@ async fn record(
         return Ok(FlushOutcome::Clean);
     };
     let directory = row.inode.kind == Kind::Directory;
-    let same_key = row
-        .inode
-        .content
-        .origin
-        .as_ref()
-        .is_some_and(|old| old.key == new.key);
+    let old = row.inode.content.origin.as_ref();
+    let same_key = old.is_some_and(|old| old.key == new.key);
+    let old_etag = old.and_then(|old| old.etag.clone());
     if row.inode.nlink == 0 && !same_key {
         discard(txn, ino, new, directory).await?;
         return Ok(FlushOutcome::Clean);
@@ -85,7 +82,7 @@ async fn record(
         txn.clear(&keys::garbage(&new.key));
     }
     if row.inode.kind == Kind::File {
-        digested(txn, ino, new, blocks).await?;
+        digested(txn, ino, old_etag.as_deref(), new, blocks).await?;
     }
     row.inode.content.origin = Some(new.clone());
     // `valid` stays: holes of a sparse file stay zeros that nobody has to fetch. `evicted` raises it.
