@@ -95,10 +95,8 @@ impl Error {
             source,
         }
     }
-}
 
-/// Of a look at an object.
-impl Error {
+    /// Of bytes of an object.
     pub(crate) fn fetching(key: &str, error: flusher::Error) -> Self {
         match error {
             flusher::Error::Store(source) => Error::remote(key, source),

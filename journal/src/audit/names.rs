@@ -40,6 +40,21 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// A name that can't be reached.
+    async fn tell_astray(&mut self, place: (Ino, &[u8]), ino: Ino) {
+        let parent = place.0;
+        let sentence = format!("the name is in inode {parent}, which is no directory with a name");
+        self.tell_name(
+            place,
+            ino,
+            Grade::Lost,
+            "name-without-directory",
+            sentence,
+            None,
+        )
+        .await;
+    }
+
     async fn tell_name(
         &mut self,
         place: (Ino, &[u8]),
@@ -93,17 +108,7 @@ impl Pass<'_> {
             Known::Here(row) => row,
         };
         if !in_directory {
-            let sentence =
-                format!("the name is in inode {parent}, which is no directory with a name");
-            self.tell_name(
-                place,
-                ino,
-                Grade::Lost,
-                "name-without-directory",
-                sentence,
-                None,
-            )
-            .await;
+            self.tell_astray(place, ino).await;
             return Ok(());
         }
         if entry.kind != row.inode.kind {
@@ -173,17 +178,7 @@ impl Pass<'_> {
                     return Ok(());
                 };
                 if !self.known(parent).await?.is_live_dir() {
-                    let sentence =
-                        format!("the name is in inode {parent}, which is no directory with a name");
-                    self.tell_name(
-                        place,
-                        ino,
-                        Grade::Lost,
-                        "name-without-directory",
-                        sentence,
-                        None,
-                    )
-                    .await;
+                    self.tell_astray(place, ino).await;
                     return Ok(());
                 }
                 if row.inode.kind == Kind::Directory {
