@@ -12,6 +12,10 @@
 //! - it has no part: the name is durably recorded before a part is sent, so a lost one has none. Should it
 //!   be somebody else's all the same, nothing that they sent is lost;
 //! - it is older than `stray_age`: nobody is about to send the first part.
+//!
+//! What was asked for is remembered for as long as the store may still do it: a request that outlives the daemon
+//! that sent it arrives after the next one has looked. S3 refuses requests signed longer ago than
+//! [`CLOCKS_APART_MAX`].
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -68,22 +72,25 @@ async fn abort_unheard(core: &Core) -> Result<(), Error> {
         };
         after = Some(last.key.clone());
         for asked in page {
-            if age(SystemTime::from(asked.until)) >= core.config.stray_age
-                && !core.locks.is_taken(&asked.key)
-            {
-                abort_unheard_of(core, &asked).await?;
+            let age = age(SystemTime::from(asked.until));
+            if age < core.config.stray_age || core.locks.is_taken(&asked.key) {
+                continue;
+            }
+            if abort_unheard_of(core, &asked).await? && age > CLOCKS_APART_MAX {
+                core.journal().asked_uploads_gone(&asked).await?;
             }
         }
     }
 }
 
-async fn abort_unheard_of(core: &Core, asked: &AskedUploads) -> Result<(), Error> {
+/// False if it can't be told yet which they are.
+async fn abort_unheard_of(core: &Core, asked: &AskedUploads) -> Result<bool, Error> {
     // No upload of this key is begun meanwhile.
     let _lock = core.locks.lock([asked.key.clone()]).await;
     let recorded = core.journal().uploads(UPLOADS_MAX).await?;
     if recorded.len() == UPLOADS_MAX {
         // Too many to know them all; there will be fewer.
-        return Ok(());
+        return Ok(false);
     }
     let recorded: HashSet<String> = recorded
         .into_iter()
@@ -102,7 +109,7 @@ async fn abort_unheard_of(core: &Core, asked: &AskedUploads) -> Result<(), Error
         tracing::info!(%key, "aborting an upload of ours whose name was never heard");
         core.remote().abort(&key, &upload.id).await?;
     }
-    Ok(core.journal().asked_uploads_gone(asked).await?)
+    Ok(true)
 }
 
 /// Whether it was begun when one of these was asked for.

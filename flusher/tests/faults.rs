@@ -3,13 +3,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use common::{PART, Rig, bytes, run};
 use flusher::Flusher;
 use harness::{Fault, Proxy};
-use journal::{Found, Ino, Kind, RenameMode};
+use journal::{Found, Ino, Kind, RenameMode, Timestamp};
 use remote::{Access, ObjectKey, PosixAttrs};
 
 /// The fault happens to the first requests that are so, `times` times.
@@ -156,10 +156,31 @@ fn an_upload_whose_name_was_never_heard_is_aborted_and_nobody_elses_is() {
         let left = rig.store.uploads(&key).await.unwrap();
         assert_eq!(left[0].id, theirs);
         assert_eq!(uploads(&rig, "other").await, 1);
-        until("the journal forgets them", async || {
-            rig.journal.asked_uploads(None, 9).await.unwrap().is_empty()
+    });
+}
+
+#[test]
+fn an_upload_that_begins_after_somebody_looked_for_it_is_aborted_too() {
+    run(async {
+        let Some(mut rig) = Rig::bucket().await else {
+            return;
+        };
+        rig.config.stray_age = Duration::ZERO;
+        // Of a daemon that was killed: one request is on its way yet, the other can't be any more.
+        let now = Timestamp::now();
+        let long_ago = SystemTime::from(now) - Duration::from_secs(3600);
+        rig.journal.upload_asked("late", now).await.unwrap();
+        let asked = rig.journal.upload_asked("old", long_ago.into());
+        asked.await.unwrap();
+        let _flusher = rig.start();
+        until("the old one is forgotten, the other is not", async || {
+            let asked = rig.journal.asked_uploads(None, 9).await.unwrap();
+            matches!(&asked[..], [asked] if asked.key == "late")
         })
         .await;
+        let (key, attrs) = (ObjectKey::from("late"), PosixAttrs::default());
+        rig.store.multipart(&key, &attrs).await.unwrap();
+        until("it is gone", async || uploads(&rig, "late").await == 0).await;
     });
 }
 
