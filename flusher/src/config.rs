@@ -79,8 +79,8 @@ impl Default for BackoffLimits {
 pub trait Events: Send + Sync {
     /// The newest version of this inode, under its present name, is in the store.
     fn clean(&self, _ino: Ino) {}
-    /// Somebody else changed the object: the local version now has the name `kept_as`.
-    fn conflict(&self, _ino: Ino, _kept_as: &[u8]) {}
+    /// Somebody else changed the object at `name` in `parent`: the local version now has the name `kept_as`.
+    fn conflict(&self, _parent: Ino, _name: &[u8], _kept_as: &[u8]) {}
     /// Somebody else's version has become the content of this inode; `old` holds the one before.
     fn superseded(&self, _ino: Ino, _old: ExtentId) {}
 }
@@ -125,6 +125,9 @@ pub struct FlusherConfig {
     pub rescan: Duration,
     /// How old a multipart upload must be whose name was never heard before it is aborted.
     pub stray_age: Duration,
+    /// How long a request that nobody heard of again may take to reach the store: the last daemon's, or one that
+    /// broke off. Until then nothing is known to be absent that one of them may have put there.
+    pub late_max: Duration,
     /// Rows kept in memory at once; the rest waits in the journal.
     pub work_items_max: usize,
     /// Who hears of results.
@@ -151,6 +154,7 @@ impl FlusherConfig {
             backoff: BackoffLimits::default(),
             rescan: Duration::from_secs(10),
             stray_age: Duration::from_secs(24 * 60 * 60),
+            late_max: Duration::from_secs(15),
             work_items_max: 8192,
             events: Arc::new(Silence),
         }

@@ -24,6 +24,9 @@ pub(crate) struct Core {
     pub(crate) stats: Stats,
     /// Whether the store is worth asking. Leaf lock.
     circuit: Mutex<Circuit>,
+    /// When a request broke off that may have been done all the same; at first, the start: the last daemon's may
+    /// be on their way. Leaf lock.
+    unheard: Mutex<Instant>,
     /// The work set; changed by the loop only, read by `status`. Leaf lock.
     pub(crate) work: Mutex<Work>,
     /// Inodes that somebody asked to have flushed at once. Leaf lock.
@@ -56,6 +59,7 @@ impl Core {
             memory: Memory::new(config.memory_bytes_max),
             stats: Stats::new(),
             circuit: Mutex::new(Circuit::new(config.backoff)),
+            unheard: Mutex::new(Instant::now()),
             work: Mutex::new(Work::new(config.work_items_max)),
             requests: Mutex::default(),
             wake: Notify::new(),
@@ -97,7 +101,17 @@ impl Core {
             tracing::info!("the store answers again; uploads go on");
             self.wake.notify_one();
         }
+        if let Err(error) = &answer
+            && error.leaves_open_what_was_done()
+        {
+            *self.unheard.lock() = Instant::now();
+        }
         answer
+    }
+
+    /// Whether the store may yet do something that it was asked for before.
+    pub(crate) fn may_still_arrive(&self) -> bool {
+        self.unheard.lock().elapsed() < self.config.late_max
     }
 
     /// A step failed: does that concern everybody?

@@ -10,7 +10,8 @@
 //! Before something is put to a key that is not its inode's yet, the key counts as garbage too: whether the
 //! put arrives may never be heard, and by the next try the file may be gone or elsewhere. While the file wants
 //! to be there the row waits; `flushed` takes it away; otherwise what is there is looked at, and deleted if
-//! its mark says that it is ours and the journal says that nobody needs it.
+//! its mark says that it is ours and the journal says that nobody needs it. If nothing is there the row stays
+//! until the put can't arrive any more.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub(crate) struct Swept {
     pub(crate) done: u64,
     /// Rows that failed and are tried again.
     pub(crate) failed: u64,
-    /// Rows whose key somebody wants again.
+    /// Rows whose key somebody wants again, or to which something may yet be put.
     pub(crate) waiting: u64,
 }
 
@@ -103,7 +104,13 @@ fn depth(key: &str) -> usize {
 async fn sweep_level(core: &Core, rows: Vec<Garbage>, swept: &mut Swept) {
     let results: Vec<_> = stream::iter(rows)
         .map(async |row| {
-            let result = collect(core, &row).await;
+            let result = match collect(core, &row).await {
+                // No store can have it.
+                Err(Error::Store(remote::Error::KeyTooLong { .. })) => {
+                    finish(core, &row, Verdict::Done).await
+                }
+                result => result,
+            };
             (row, result)
         })
         .buffer_unordered(DELETES_PARALLEL)
@@ -143,6 +150,9 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     let key = ObjectKey::from(row.key.as_str());
     if row.directory {
         core.changing(core.remote().remove_dir(&key)).await?;
+        if row.attempted && core.may_still_arrive() {
+            return Ok(Verdict::Waits);
+        }
     } else if row.attempted {
         if let Some(verdict) = delete_forgotten(core, &key).await? {
             return finish(core, row, verdict).await;
@@ -181,7 +191,10 @@ async fn finish(core: &Core, row: &Garbage, verdict: Verdict) -> Result<Verdict,
 /// anybody else's.
 async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict>, Error> {
     let Some(meta) = core.remote().head(key).await? else {
-        return Ok(Some(Verdict::Done));
+        return Ok(Some(match core.may_still_arrive() {
+            true => Verdict::Waits,
+            false => Verdict::Done,
+        }));
     };
     let mark = own_mark(&meta.posix, core.config.node).filter(|mark| is_in_place(mark, key));
     let (Some(mark), Some(etag)) = (mark, meta.etag) else {

@@ -112,6 +112,28 @@ fn an_object_that_arrived_unheard_before_a_crash_does_not_stay_either() {
 }
 
 #[test]
+fn an_object_that_arrives_after_a_crash_and_after_its_file_does_not_stay() {
+    run(async {
+        let Some(mut rig) = Rig::bucket().await else {
+            return;
+        };
+        rig.config.late_max = Duration::from_secs(4);
+        let proxy = rig.proxy.as_ref().unwrap();
+        inject(proxy, Fault::Delay(Duration::from_secs(2)), 1, is_put);
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"ours").await;
+        flusher.flush_all();
+        until("it is on its way", async || !proxy.injected().is_empty()).await;
+        flusher.stop().await;
+        rig.unlink("f").await;
+        let flusher = rig.start();
+        until("it arrives", async || rig.object("f").await.is_some()).await;
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
 fn what_somebody_else_has_put_over_an_object_that_arrived_unheard_stays() {
     run(async {
         let Some(rig) = Rig::bucket().await else {

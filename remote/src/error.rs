@@ -143,6 +143,14 @@ impl Error {
         )
     }
 
+    /// Whether the store may have done what it was asked for, or may yet do it: the answer was lost or said nothing.
+    pub fn leaves_open_what_was_done(&self) -> bool {
+        matches!(
+            self,
+            Error::Transient { .. } | Error::ShortBody { .. } | Error::Other { .. }
+        )
+    }
+
     pub(crate) fn not_found(op: &'static str, key: &str) -> Error {
         Error::NotFound {
             op,

@@ -23,6 +23,7 @@ mod directories;
 mod doctor;
 mod existing_buckets;
 mod integrity;
+mod limits;
 mod mounting;
 mod names;
 mod namespace;

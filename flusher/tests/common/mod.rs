@@ -126,6 +126,7 @@ impl Rig {
         config.settle_temporary = Duration::from_millis(400);
         config.single_put_bytes_max = 1 << 20;
         config.part_bytes_min = PART as u64;
+        config.late_max = Duration::ZERO;
         config.backoff.max = Duration::from_secs(1);
         config.backoff.max_permanent = Duration::from_secs(1);
         Rig {

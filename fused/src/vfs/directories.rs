@@ -6,12 +6,15 @@
 //!
 //! Names may wait here for the next call, attributes never: the kernel takes what it is told with an
 //! entry for the newest state, and the file may have been written since its block was read.
+//!
+//! The kernel keeps the names that it has read. Changes made through the mount it sees itself; of all others
+//! it is told when the directory is opened again ([`OpenedDirectory::is_unchanged`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use journal::{DirEntry, Ino, Journal, Kind};
+use journal::{DirEntry, Ino, Inode, Journal, Kind, Timestamp};
 use nix::errno::Errno;
 use parking_lot::{Mutex, RwLock};
 
@@ -31,11 +34,33 @@ pub struct DirectoryEntry {
     pub kind: Kind,
 }
 
+/// What opendir(3) gives.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedDirectory {
+    /// Names it in later calls.
+    pub handle: u64,
+    /// Whoever has read it after it was last opened has read what it holds now.
+    pub is_unchanged: bool,
+}
+
 /// Open directories.
 #[derive(Default)]
 pub struct DirectoryTable {
     handles: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
     next: AtomicU64,
+    /// What each directory was when it was last opened. A lock for moments.
+    seen: Mutex<HashMap<Ino, State>>,
+}
+
+/// Directories whose state is remembered. Beyond that all are forgotten, and read again.
+const SEEN_MAX: usize = 1 << 14;
+
+/// Moves with every change of a directory's names, by programs, by the flusher, or learned from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    mtime: Timestamp,
+    ctime: Timestamp,
+    listed: Timestamp,
 }
 
 struct OpenDirectory {
@@ -72,12 +97,14 @@ impl Names for JournalNames<'_> {
 
 impl Vfs {
     /// opendir(3). The directory is learned from the store first, if that is due.
-    pub async fn open_directory(&self, ino: Ino) -> Result<u64> {
+    pub async fn open_directory(&self, ino: Ino) -> Result<OpenedDirectory> {
         let directory = self.inode(ino).await?;
         if directory.kind != Kind::Directory {
             return Err(Errno::ENOTDIR.into());
         }
         self.list_if_stale(ino).await?;
+        // Looked at before any name is read: what changes after this is a change at the next time.
+        let is_unchanged = self.is_unchanged(&directory).await?;
         let table = &self.inner.directories;
         let id = table.next.fetch_add(1, Ordering::Relaxed) + 1;
         let open = OpenDirectory {
@@ -87,7 +114,29 @@ impl Vfs {
             ready: Mutex::default(),
         };
         table.handles.write().insert(id, Arc::new(open));
-        Ok(id)
+        Ok(OpenedDirectory {
+            handle: id,
+            is_unchanged,
+        })
+    }
+
+    /// Whether the directory is as it was when it was last opened.
+    async fn is_unchanged(&self, directory: &Inode) -> Result<bool> {
+        let listing = self.believed_listing(directory.ino).await?;
+        let mut seen = self.inner.directories.seen.lock();
+        let Some(listing) = listing else {
+            seen.remove(&directory.ino);
+            return Ok(false);
+        };
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        let state = State {
+            mtime: directory.mtime,
+            ctime: directory.ctime,
+            listed: listing.at,
+        };
+        Ok(seen.insert(directory.ino, state) == Some(state))
     }
 
     /// closedir(3).

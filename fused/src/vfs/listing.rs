@@ -123,6 +123,22 @@ impl Vfs {
         self.tolerate(listing.as_ref(), listed)
     }
 
+    /// The last listing of a directory, if it was complete and is believed.
+    pub(super) async fn believed_listing(&self, directory: Ino) -> Result<Option<Listing>> {
+        let listing = self.journal().listing(directory).await?;
+        Ok(listing.filter(|listing| self.is_fresh(Some(listing))))
+    }
+
+    /// For how long names that `parent` does not have now may be believed not to be there.
+    pub async fn absence_ttl(&self, parent: Ino) -> Result<Duration> {
+        let listing = self.believed_listing(parent).await?;
+        Ok(listing.map_or(Duration::ZERO, |listing| {
+            let age_s = now().secs.saturating_sub(listing.at.secs);
+            let age = Duration::from_secs(u64::try_from(age_s).unwrap_or(0));
+            self.inner.config.revalidate.saturating_sub(age)
+        }))
+    }
+
     fn is_fresh(&self, listing: Option<&Listing>) -> bool {
         listing.is_some_and(|listing| listing.complete && self.is_young(listing))
     }

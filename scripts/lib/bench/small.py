@@ -85,6 +85,9 @@ class SmallFiles:
                 self.daemon.settle()
             for kind in ("randread", "randwrite"):
                 for depth in (1, 32):
+                    # What the last one wrote is not uploaded meanwhile.
+                    bench.quiet()
+                    self.daemon.settle()
                     said = call(
                         "fio", "--name=r", f"--filename={file}", f"--rw={kind}", "--bs=4k", f"--size={FIO_MIB}m",
                         "--ioengine=psync" if depth == 1 else "--ioengine=io_uring", f"--iodepth={depth}",
