@@ -79,8 +79,8 @@ impl Default for BackoffLimits {
 pub trait Events: Send + Sync {
     /// The newest version of this inode, under its present name, is in the store.
     fn clean(&self, _ino: Ino) {}
-    /// Somebody else changed the object at `name` in `parent`: the local version now has the name `kept_as`.
-    fn conflict(&self, _parent: Ino, _name: &[u8], _kept_as: &[u8]) {}
+    /// Somebody else changed the object: the local version now has the name `kept_as`.
+    fn conflict(&self, _ino: Ino, _kept_as: &[u8]) {}
     /// Somebody else's version has become the content of this inode; `old` holds the one before.
     fn superseded(&self, _ino: Ino, _old: ExtentId) {}
 }

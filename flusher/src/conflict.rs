@@ -157,7 +157,7 @@ async fn keep_both(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(), 
             resolution: Resolution::KeptAs(kept),
         };
         core.stats.conflict(ino, conflict);
-        core.config.events.conflict(parent, name, &kept_as);
+        core.config.events.conflict(ino, &kept_as);
         return Ok(());
     }
     Err(unsteady())

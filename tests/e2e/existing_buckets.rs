@@ -300,3 +300,21 @@ fn with_theirs_the_file_shows_what_somebody_else_put_and_ours_is_kept_aside() {
         assert_eq!(mount.status()["conflicts"]["total"], 0);
     }
 }
+
+#[test]
+fn a_name_that_was_looked_for_in_vain_is_found_when_others_put_it() {
+    harness::require_mounts!();
+    let store = Store::seaweedfs();
+    store.put("d/f", "there");
+    let mount = Mount::of(&store).option("revalidate=2s").start();
+    let wanted = mount.join("d/g");
+    // The second time the kernel answers: it remembers that there is none.
+    assert!(!wanted.exists() && !wanted.exists());
+    assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 1);
+    store.put("d/g", "theirs");
+    harness::wait_until("it is there", std::time::Duration::from_secs(20), || {
+        wanted.exists()
+    });
+    assert_eq!(fs::read(&wanted).unwrap(), b"theirs");
+    assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 2);
+}

@@ -117,5 +117,6 @@ pub fn open_request(flags: OpenFlags) -> OpenRequest {
     OpenRequest {
         writes: flags.acc_mode() != OpenAccMode::O_RDONLY,
         truncate: flags.0 & libc::O_TRUNC != 0,
+        exclusive: flags.0 & libc::O_EXCL != 0,
     }
 }

@@ -21,13 +21,6 @@ impl Listener {
 }
 
 impl Events for Listener {
-    fn conflict(&self, parent: Ino, name: &[u8], kept_as: &[u8]) {
-        if let Some(inner) = self.0.get().and_then(Weak::upgrade) {
-            inner.parts.invalidate.entry(parent, name);
-            inner.parts.invalidate.entry(parent, kept_as);
-        }
-    }
-
     fn superseded(&self, ino: Ino, old: ExtentId) {
         let Some(inner) = self.0.get().and_then(Weak::upgrade) else {
             // The next start finds an extent file that nothing refers to.

@@ -24,6 +24,8 @@ pub struct OpenRequest {
     pub writes: bool,
     /// O_TRUNC.
     pub truncate: bool,
+    /// O_EXCL.
+    pub exclusive: bool,
 }
 
 /// An open file, as the front needs it.
@@ -237,7 +239,13 @@ impl Vfs {
             writer: Some(self.inner.parts.node),
             ..new
         };
-        let inode = self.journal().create(parent, name, new, now()).await?;
+        let inode = match self.journal().create(parent, name, new, now()).await {
+            // The kernel believed that there was none: with ESTALE it looks again, and opens this one.
+            Err(journal::Error::Exists { .. }) if !request.exclusive => {
+                return Err(Errno::ESTALE.into());
+            }
+            created => created?,
+        };
         self.file_created(inode.ino);
         let slot = self.inner.opens.slot(inode.ino);
         let created = {
