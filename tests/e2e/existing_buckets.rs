@@ -318,3 +318,31 @@ fn a_name_that_was_looked_for_in_vain_is_found_when_others_put_it() {
     assert_eq!(fs::read(&wanted).unwrap(), b"theirs");
     assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 2);
 }
+
+#[test]
+fn what_others_put_is_opened_by_who_would_make_it_and_not_in_the_way() {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    harness::require_mounts!();
+    // Times are counted in whole seconds, so the kernel believes what it was told late in one for a little
+    // longer than the daemon.
+    let sleep_until = |second: u64, ms: u64| {
+        let then = UNIX_EPOCH + Duration::from_secs(second) + Duration::from_millis(ms);
+        let left = then.duration_since(SystemTime::now());
+        std::thread::sleep(left.unwrap_or_default());
+    };
+    let store = Store::seaweedfs();
+    store.put("f", "there");
+    let mount = Mount::of(&store).option("revalidate=2s").start();
+    let wanted = mount.join("g");
+    std::thread::sleep(Duration::from_secs(3));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let second = now.as_secs() + 1;
+    sleep_until(second, 50);
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 1);
+    sleep_until(second, 800);
+    assert!(!wanted.exists());
+    store.put("g", "theirs");
+    sleep_until(second + 2, 300);
+    let opened = fs::File::options().create(true).append(true).open(&wanted);
+    assert_eq!(opened.unwrap().metadata().unwrap().len(), 6);
+}
