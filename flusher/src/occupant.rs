@@ -9,6 +9,9 @@
 //! fetch, breaks it by making itself independent of its object ([`crate::detach`]); it is then uploaded.
 //! Every member of the circle finds the same one, and each inode only ever detaches itself, under the locks
 //! of its own step (or a nameless one, which has no step).
+//!
+//! The order of publishing can close a circle as well: what must move away was renamed after the new file was
+//! closed, and may not be visible under its new name before that. It detaches itself too (see `dispatch`).
 
 use journal::{Ino, Wanted};
 

@@ -48,7 +48,7 @@ enum Phase {
 }
 
 /// Whether the store is worth asking.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Circuit {
     phase: Phase,
     failures: u32,

@@ -64,6 +64,8 @@ pub(crate) struct Reconciler {
     scan_due: Instant,
     /// Not before: scans must not take all the time there is.
     scan_earliest: Instant,
+    /// When it was last looked what can be started.
+    dispatched: Instant,
     /// The look for uploads of no use, and when the next one is due.
     strays: JoinSet<()>,
     strays_due: Instant,
@@ -88,6 +90,7 @@ impl Reconciler {
             scans: 0,
             scan_due: now,
             scan_earliest: now,
+            dispatched: now,
             strays: JoinSet::new(),
             strays_due: now,
             order: Order::default(),
@@ -142,27 +145,26 @@ impl Reconciler {
     /// The earliest time at which something is to do without a wake-up or the end of a task.
     fn next_event(&self) -> Instant {
         let mut next = self.scan_due;
-        if let Some(due) = self
-            .sweep_due
-            .filter(|_| self.sweeps.is_empty() && self.core.circuit(|c| c.is_closed()))
-        {
-            next = next.min(due);
-        }
-        if self.strays.is_empty() && self.core.circuit(|circuit| circuit.is_closed()) {
-            next = next.min(self.strays_due);
-        }
-        if let Some(probe) = self.core.circuit(|circuit| circuit.next_probe()) {
-            // What runs must end first; its end wakes the loop.
-            if self.tasks.is_empty() && self.sweeps.is_empty() {
-                next = next.min(probe);
-            }
-        } else {
-            let now = Instant::now();
+        let circuit = self.core.circuit(|circuit| *circuit);
+        let sweep = self.sweep_due.filter(|_| self.sweeps.is_empty());
+        let strays = self.strays.is_empty().then_some(self.strays_due);
+        // What was due at the last dispatch and was not started then waits for an event.
+        let is_to_come = |due: &Instant| *due > self.dispatched;
+        let due = {
             let work = self.core.work.lock();
-            let due = work
-                .items()
-                .filter(|(_, item)| is_timed(item) && item.due > now);
-            next = due.map(|(_, item)| item.due).fold(next, Instant::min);
+            let timed = work.items().filter(|(_, item)| is_timed(item));
+            let timed = timed.map(|(_, item)| item.due);
+            timed.chain(sweep).chain(strays).filter(is_to_come).min()
+        };
+        match circuit.next_probe() {
+            None => next = due.map_or(next, |due| next.min(due)),
+            // What is due before the probe waits for it; and what runs must end first, which wakes the loop.
+            Some(probe) if self.tasks.is_empty() && self.sweeps.is_empty() => {
+                let due = due.map(|due| due.max(probe));
+                let probe = Some(probe).filter(is_to_come);
+                next = due.into_iter().chain(probe).fold(next, Instant::min);
+            }
+            Some(_) => {}
         }
         if let Some(until) = self.held_until {
             next = next.min(until);
@@ -284,6 +286,7 @@ impl Reconciler {
         }
         self.rebuild_order().await?;
         let now = Instant::now();
+        self.dispatched = now;
         let ordered = self.core.config.publish_order != PublishOrder::None;
         let slots = self.core.config.uploads_max.max(1);
         let large_slots = (slots - slots / 4).max(1);
@@ -310,6 +313,7 @@ impl Reconciler {
                 continue;
             }
             let mut publish = true;
+            let mut detach = false;
             if ordered && item.publishes {
                 if item.seen_in >= self.scans {
                     scan_needed = true;
@@ -319,7 +323,13 @@ impl Reconciler {
                 if blocked && item.forced {
                     hurry_before = hurry_before.max(Some(item.row.seq));
                 }
-                if blocked && (!item.large || item.parked || item.open || item.dirty_bytes == 0) {
+                // It has the key of one that it waits for: nothing older is left to wait for.
+                detach = blocked
+                    && item
+                        .vacate
+                        .is_some_and(|seq| !self.order.blocks(item.parent, seq));
+                let only_waits = !item.large || item.parked || item.open || item.dirty_bytes == 0;
+                if blocked && only_waits && !detach {
                     continue;
                 }
                 publish = !blocked;
@@ -333,14 +343,20 @@ impl Reconciler {
             }
             core.circuit(|circuit| circuit.started());
             item.running = true;
+            let vacate = match detach {
+                // Whoever still needs the key asks again.
+                true => item.vacate.take(),
+                false => item.vacate,
+            };
             large_running += usize::from(item.large);
             let job = Job {
                 ino,
                 urge: Urge {
                     open_too: item.forced,
-                    vacate: item.vacate,
+                    vacate: vacate.is_some(),
                 },
                 publish,
+                detach,
             };
             let task_core = Arc::clone(&core);
             let task = self.tasks.spawn(async move { take(&task_core, job).await });
@@ -481,7 +497,11 @@ impl Reconciler {
                     }
                 }
                 Outcome::Parked => item.parked = true,
-                Outcome::Open => item.open = true,
+                Outcome::Open => {
+                    item.open = true;
+                    // It is out of the way, or can't go. Whoever still needs the key asks again.
+                    item.vacate = None;
+                }
                 Outcome::Changed => {
                     item.spins += 1;
                     item.due = now + CHANGED_WAIT.saturating_mul(1 << item.spins.min(6));
@@ -489,18 +509,21 @@ impl Reconciler {
                 Outcome::Behind(other) => {
                     item.behind = Some(other);
                     item.due = now + BEHIND_WAIT;
-                    behind = Some(other);
+                    let oldest = item
+                        .vacate
+                        .map_or(item.row.seq, |seq| seq.min(item.row.seq));
+                    behind = Some((other, oldest));
                 }
             }
         }
-        if let Some(other) = behind {
-            self.ask_to_vacate(other).await?;
+        if let Some((other, oldest)) = behind {
+            self.ask_to_vacate(other, oldest).await?;
         }
         Ok(())
     }
 
-    /// Another inode needs the key of this one.
-    async fn ask_to_vacate(&mut self, ino: Ino) -> Result<(), Error> {
+    /// Another inode needs the key of this one; see [`Item::vacate`].
+    async fn ask_to_vacate(&mut self, ino: Ino, oldest: u64) -> Result<(), Error> {
         let known = self.core.work.lock().get(ino).is_some();
         if !known && !scan::look(&self.core, ino, self.scans).await? {
             self.core
@@ -511,9 +534,9 @@ impl Reconciler {
         }
         let mut work = self.core.work.lock();
         if let Some(item) = work.get_mut(ino)
-            && !item.vacate
+            && item.vacate.is_none_or(|known| known > oldest)
         {
-            item.vacate = true;
+            item.vacate = Some(oldest);
             if item.failures == 0 && item.behind.is_none() {
                 item.due = Instant::now();
             }
@@ -524,7 +547,9 @@ impl Reconciler {
     fn look_for_strays_if_due(&mut self) {
         let now = Instant::now();
         let due = self.strays_due <= now && self.strays.is_empty();
-        if !due || !self.core.circuit(|circuit| circuit.is_closed()) {
+        // Where nothing else is left to do, nobody else finds out that the store is back.
+        let running = self.tasks.len() + self.sweeps.len();
+        if !due || self.core.circuit(|circuit| circuit.allowance(now, running)) == 0 {
             return;
         }
         let config = &self.core.config;
@@ -585,5 +610,5 @@ impl Reconciler {
 
 /// Whether it starts when its time comes, rather than at some event.
 fn is_timed(item: &Item) -> bool {
-    !item.running && (!item.open || item.forced || item.vacate)
+    !item.running && (!item.open || item.forced || item.vacate.is_some())
 }

@@ -89,7 +89,7 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
         failures: 0,
         spins: 0,
         forced: false,
-        vacate: false,
+        vacate: None,
         running: false,
         parked: false,
         behind: None,

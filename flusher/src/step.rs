@@ -3,11 +3,12 @@
 //! The keys to lock follow from the inode and its path, which may change until the locks are held; so they
 //! are computed again under the locks, and if they differ the locks are let go and taken anew.
 
-use journal::{FlushOutcome, Ino, Wanted};
+use journal::{FlushOutcome, Ino, Kind, Wanted};
 use remote::ObjectKey;
 
 use crate::conflict::resolve;
 use crate::core::Core;
+use crate::detach::detach;
 use crate::directory;
 use crate::error::Error;
 use crate::key::wanted_key;
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) urge: Urge,
     /// It may become visible now.
     pub(crate) publish: bool,
+    /// It may not, and one that must be visible before needs its key: it leaves its object.
+    pub(crate) detach: bool,
 }
 
 /// What came of it.
@@ -107,6 +110,15 @@ async fn locked(core: &Core, job: Job, wanted: Wanted) -> Result<Outcome, Error>
     let key = wanted_key(&wanted);
     let inode = &wanted.inode;
     let origin = inode.content.origin.as_ref();
+    if job.detach {
+        let has_left = origin.is_none_or(|o| key.as_ref().is_none_or(|key| key.0 == o.key));
+        if has_left || inode.kind != Kind::File {
+            return Ok(Outcome::Parked);
+        }
+        tracing::debug!(ino = %job.ino, "one that comes before it needs its key: it becomes independent of its object");
+        detach(core, &wanted).await?;
+        return Ok(Outcome::Again);
+    }
     let step = plan(
         &plan::Wanted {
             kind: inode.kind,

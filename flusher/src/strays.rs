@@ -107,7 +107,7 @@ async fn abort_unheard_of(core: &Core, asked: &AskedUploads) -> Result<bool, Err
             Err(error) => return Err(error.into()),
         }
         tracing::info!(%key, "aborting an upload of ours whose name was never heard");
-        core.remote().abort(&key, &upload.id).await?;
+        core.changing(core.remote().abort(&key, &upload.id)).await?;
     }
     Ok(true)
 }

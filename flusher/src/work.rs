@@ -35,8 +35,9 @@ pub(crate) struct Item {
     pub(crate) spins: u32,
     /// Somebody waits for it.
     pub(crate) forced: bool,
-    /// Another inode needs its key.
-    pub(crate) vacate: bool,
+    /// Others need its key: the oldest place in the order of publishing among them, and among those who wait for
+    /// them.
+    pub(crate) vacate: Option<u64>,
     /// A task is at work.
     pub(crate) running: bool,
     /// Its parts are there.
@@ -169,7 +170,7 @@ impl Work {
     fn evict(&mut self) {
         let newest = self.by_seq.iter().rev().map(|(_, ino)| *ino).find(|ino| {
             self.items.get(ino).is_some_and(|item| {
-                !item.running && !item.forced && !item.vacate && item.failures == 0
+                !item.running && !item.forced && item.vacate.is_none() && item.failures == 0
             })
         });
         if let Some(ino) = newest {
@@ -231,7 +232,7 @@ mod tests {
             failures: 0,
             spins: 0,
             forced: false,
-            vacate: false,
+            vacate: None,
             running: false,
             parked: false,
             behind: None,

@@ -19,6 +19,7 @@ on_every_store!(
     a_renamed_directory_takes_everything_below_with_it,
     a_removed_directory_loses_its_marker,
     an_open_log_that_was_rotated_makes_room_for_the_new_one,
+    a_name_taken_over_from_a_file_that_is_to_be_visible_later_keeps_both,
 );
 
 async fn a_rename_before_the_upload_never_shows_the_temporary_name(rig: Rig) {
@@ -80,6 +81,25 @@ async fn a_name_taken_over_from_a_file_that_moves_away_keeps_both(rig: Rig) {
     assert_eq!(rig.keys().await, ["a", "b"]);
     assert_eq!(rig.object("a").await.unwrap(), "second");
     assert_eq!(rig.object("b").await.unwrap(), "first");
+}
+
+async fn a_name_taken_over_from_a_file_that_is_to_be_visible_later_keeps_both(rig: Rig) {
+    let flusher = rig.start();
+    let old = rig.write(Ino::ROOT, "log", b"first").await;
+    rig.settled(&flusher).await;
+    flusher.stop().await;
+    rig.evict(old).await;
+    rig.rename("log", "log.1").await;
+    let new = bytes(PART + 1, 3);
+    rig.write(Ino::ROOT, "log", &new).await;
+    // Now it comes after the new one, which needs its key.
+    rig.rename("log.1", "log.2").await;
+    let flusher = rig.start();
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["log", "log.2"]);
+    assert_eq!(rig.object("log").await.unwrap(), new);
+    assert_eq!(rig.object("log.2").await.unwrap(), "first");
+    assert_eq!(flusher.status().conflicts, 0);
 }
 
 async fn two_files_that_exchanged_names_exchange_objects(rig: Rig) {
