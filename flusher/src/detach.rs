@@ -9,6 +9,7 @@ use journal::{Timestamp, Wanted};
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::lost::record_again;
 use crate::snapshot::Snapshot;
 
 /// Bytes fetched by one request.
@@ -17,7 +18,7 @@ const FETCH_BYTES: u64 = 8 << 20;
 /// Fetches what is missing, and forgets the origin.
 pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
     if let Some(origin) = &wanted.inode.content.origin {
-        localize(core, wanted).await?;
+        localize_newest(core, wanted).await?;
         let ino = wanted.inode.ino;
         // Whom the key is left to may be gone before it has put anything there.
         core.journal().attempted(ino, &origin.key, false).await?;
@@ -29,14 +30,28 @@ pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
 /// As [`detach`], and the object is to be deleted.
 pub(crate) async fn withdraw(core: &Core, wanted: &Wanted) -> Result<(), Error> {
     if wanted.inode.content.origin.is_some() {
-        localize(core, wanted).await?;
+        localize_newest(core, wanted).await?;
         let ino = wanted.inode.ino;
         core.journal().withdraw(ino, Timestamp::now()).await?;
     }
     Ok(())
 }
 
-/// Makes every byte local and durable.
+/// Makes every byte local and durable. Its own newer version may have taken the place of what is known to be
+/// there, if the answer to that upload was lost.
+async fn localize_newest(core: &Core, wanted: &Wanted) -> Result<(), Error> {
+    let ino = wanted.inode.ino;
+    match localize(core, wanted).await {
+        Err(Error::BaseLost { .. }) if record_again(core, ino).await? => {
+            match core.journal().wanted(ino).await? {
+                Some(newer) => localize(core, &newer).await,
+                None => Ok(()),
+            }
+        }
+        localized => localized,
+    }
+}
+
 async fn localize(core: &Core, wanted: &Wanted) -> Result<(), Error> {
     let inode = &wanted.inode;
     let id = ExtentId {
