@@ -23,11 +23,10 @@ use crate::error::{Error, Severity};
 use crate::garbage::{Swept, sweep};
 use crate::order::{Blocker, Order};
 use crate::pace::delay;
-use crate::plan::Urge;
 use crate::scan;
 use crate::step::{Job, Outcome, Report, take};
 use crate::strays;
-use crate::work::Item;
+use crate::work::{Asked, Item};
 use crate::yielding::Yielding;
 
 /// Shortest pause between two scans.
@@ -191,7 +190,10 @@ impl Reconciler {
                     if scan::look(&self.core, ino, self.scans).await? {
                         let mut work = self.core.work.lock();
                         if let Some(item) = work.get_mut(ino) {
-                            item.forced = true;
+                            item.forced = Some(Asked {
+                                epoch: item.epoch,
+                                open: item.open,
+                            });
                             item.due = now;
                         }
                         self.order_stale = true;
@@ -308,7 +310,7 @@ impl Reconciler {
             if item.running || !is_timed(item) || item.due > now {
                 continue;
             }
-            let small = !item.large && !item.forced;
+            let small = !item.large && item.forced.is_none();
             if small && self.held_until.is_some() && Yielding::may_hold(item.row.since, wall) {
                 continue;
             }
@@ -320,7 +322,7 @@ impl Reconciler {
                     continue;
                 }
                 let blocked = self.order.blocks(item.parent, item.row.seq);
-                if blocked && item.forced {
+                if blocked && item.forced.is_some() {
                     hurry_before = hurry_before.max(Some(item.row.seq));
                 }
                 // It has the key of one that it waits for: nothing older is left to wait for.
@@ -351,10 +353,8 @@ impl Reconciler {
             large_running += usize::from(item.large);
             let job = Job {
                 ino,
-                urge: Urge {
-                    open_too: item.forced,
-                    vacate: vacate.is_some(),
-                },
+                asked: item.forced,
+                vacate: vacate.is_some(),
                 publish,
                 detach,
             };
@@ -397,6 +397,7 @@ impl Reconciler {
         let report = report.unwrap_or_else(|| Report {
             ino,
             key: format!("inode {ino}"),
+            asked: None,
             outcome: Outcome::Failed(Error::Unsteady {
                 key: format!("inode {ino}"),
             }),
@@ -501,6 +502,9 @@ impl Reconciler {
                     item.open = true;
                     // It is out of the way, or can't go. Whoever still needs the key asks again.
                     item.vacate = None;
+                    if item.forced == report.asked {
+                        item.forced = None;
+                    }
                 }
                 Outcome::Changed => {
                     item.spins += 1;
@@ -610,5 +614,5 @@ impl Reconciler {
 
 /// Whether it starts when its time comes, rather than at some event.
 fn is_timed(item: &Item) -> bool {
-    !item.running && (!item.open || item.forced || item.vacate.is_some())
+    !item.running && (!item.open || item.forced.is_some() || item.vacate.is_some())
 }

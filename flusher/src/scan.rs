@@ -83,12 +83,13 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
         large: (dirty || moved) && is_multipart(core, inode.size),
         publishes: dirty || moved,
         open,
+        epoch: inode.content.epoch,
         due: Instant::now() + settle(core, wanted),
         seen_in: scan,
         marked_in: scan,
         failures: 0,
         spins: 0,
-        forced: false,
+        forced: None,
         vacate: None,
         running: false,
         parked: false,
@@ -108,7 +109,7 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
             ..fresh
         },
         Some(old) => Item {
-            due: if old.forced {
+            due: if old.forced.is_some() {
                 Instant::now()
             } else {
                 fresh.due

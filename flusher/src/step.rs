@@ -16,6 +16,7 @@ use crate::occupant::{Room, make_room};
 use crate::plan::{self, Step, Urge, plan};
 use crate::relocate::{self, Moved};
 use crate::upload::{Sent, upload};
+use crate::work::Asked;
 
 /// Tries to hold the right locks.
 const LOCK_ATTEMPTS_MAX: usize = 4;
@@ -24,7 +25,10 @@ const LOCK_ATTEMPTS_MAX: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
     pub(crate) ino: Ino,
-    pub(crate) urge: Urge,
+    /// Somebody waits for this version of it.
+    pub(crate) asked: Option<Asked>,
+    /// See [`Urge`].
+    pub(crate) vacate: bool,
     /// It may become visible now.
     pub(crate) publish: bool,
     /// It may not, and one that must be visible before needs its key: it leaves its object.
@@ -55,6 +59,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Report {
     pub(crate) ino: Ino,
     pub(crate) key: String,
+    pub(crate) asked: Option<Asked>,
     pub(crate) outcome: Outcome,
 }
 
@@ -68,6 +73,7 @@ pub(crate) async fn take(core: &Core, job: Job) -> Report {
     Report {
         ino: job.ino,
         key,
+        asked: job.asked,
         outcome,
     }
 }
@@ -129,7 +135,10 @@ async fn locked(core: &Core, job: Job, wanted: Wanted) -> Result<Outcome, Error>
         },
         origin,
         core.abilities(),
-        job.urge,
+        Urge {
+            open_too: job.asked.is_some_and(|asked| asked.covers(inode)),
+            vacate: job.vacate,
+        },
     );
     tracing::trace!(ino = %job.ino, ?step, publish = job.publish, "planned");
     match (step, key, origin) {

@@ -6,8 +6,27 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use journal::{Ino, Timestamp, Unsynced};
+use journal::{Epoch, Ino, Inode, Timestamp, Unsynced};
 use tokio::time::Instant;
+
+/// A version that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) epoch: Epoch,
+    /// A writer had it open then.
+    pub(crate) open: bool,
+}
+
+impl Asked {
+    /// Whether what a writer has open now may be sent for it. Not once it has been sent, and not if it was
+    /// complete: what came after it may be half of a version that nobody asked for.
+    pub(crate) fn covers(self, inode: &Inode) -> bool {
+        let content = &inode.content;
+        let sent = content.origin.as_ref().map(|origin| origin.epoch);
+        let waits = sent.is_none_or(|sent| sent < self.epoch);
+        sent == Some(content.epoch) || (waits && (self.open || content.epoch == self.epoch))
+    }
+}
 
 /// One unsynced inode.
 #[derive(Clone, Debug)]
@@ -23,6 +42,8 @@ pub(crate) struct Item {
     pub(crate) publishes: bool,
     /// A writer has it open.
     pub(crate) open: bool,
+    /// The version of its bytes.
+    pub(crate) epoch: Epoch,
     /// Not before.
     pub(crate) due: Instant,
     /// The scan that first saw this row; see [`crate::scan`].
@@ -34,7 +55,7 @@ pub(crate) struct Item {
     /// Rounds in a row that changed nothing.
     pub(crate) spins: u32,
     /// Somebody waits for it.
-    pub(crate) forced: bool,
+    pub(crate) forced: Option<Asked>,
     /// Others need its key: the oldest place in the order of publishing among them, and among those who wait for
     /// them.
     pub(crate) vacate: Option<u64>,
@@ -170,7 +191,10 @@ impl Work {
     fn evict(&mut self) {
         let newest = self.by_seq.iter().rev().map(|(_, ino)| *ino).find(|ino| {
             self.items.get(ino).is_some_and(|item| {
-                !item.running && !item.forced && item.vacate.is_none() && item.failures == 0
+                !item.running
+                    && item.forced.is_none()
+                    && item.vacate.is_none()
+                    && item.failures == 0
             })
         });
         if let Some(ino) = newest {
@@ -226,12 +250,13 @@ mod tests {
             large: false,
             publishes: true,
             open: false,
+            epoch: Epoch(1),
             due: Instant::now(),
             seen_in: 1,
             marked_in: 1,
             failures: 0,
             spins: 0,
-            forced: false,
+            forced: None,
             vacate: None,
             running: false,
             parked: false,

@@ -150,6 +150,37 @@ fn what_somebody_else_has_put_over_an_object_that_arrived_unheard_stays() {
 }
 
 #[test]
+fn what_somebody_waits_for_is_no_reason_to_publish_half_of_the_next_version() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        for fault in [Fault::Delay(Duration::from_millis(700)), Fault::LoseAnswer] {
+            let flusher = rig.start();
+            let ino = rig.write(Ino::ROOT, "f", b"whole").await;
+            let before = proxy.injected().values().sum::<u64>();
+            inject(proxy, fault, 1, is_put);
+            flusher.flush_now(ino);
+            until("it is on its way", async || {
+                proxy.injected().values().sum::<u64>() > before
+            })
+            .await;
+            rig.rewrite_open(ino, b"half").await;
+            rig.close(ino, 4, false).await;
+            flusher.wake();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            assert_eq!(rig.object("f").await.unwrap(), "whole", "{fault:?}");
+            rig.close(ino, 4, true).await;
+            rig.settled(&flusher).await;
+            assert_eq!(rig.object("f").await.unwrap(), "half");
+            flusher.stop().await;
+            rig.unlink("f").await;
+        }
+    });
+}
+
+#[test]
 fn an_upload_whose_name_was_never_heard_is_aborted_and_nobody_elses_is() {
     run(async {
         let Some(mut rig) = Rig::bucket().await else {

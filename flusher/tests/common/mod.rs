@@ -184,6 +184,12 @@ impl Rig {
 
     /// Truncates an existing file, writes it and closes it.
     pub async fn rewrite(&self, ino: Ino, bytes: &[u8]) {
+        self.rewrite_open(ino, bytes).await;
+        self.close(ino, bytes.len(), true).await;
+    }
+
+    /// Truncates an existing file, writes it and leaves it open.
+    pub async fn rewrite_open(&self, ino: Ino, bytes: &[u8]) {
         let inode = self
             .journal
             .begin_write(ino, NODE, true, Timestamp::now())
@@ -194,7 +200,6 @@ impl Rig {
             .unwrap()
             .write_at(0, bytes)
             .unwrap();
-        self.close(ino, bytes.len(), true).await;
     }
 
     /// Writes some bytes in the middle of a file of `size` bytes that stays that long.
