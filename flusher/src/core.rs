@@ -14,7 +14,7 @@ use crate::memory::Memory;
 use crate::pace::Circuit;
 use crate::plan::Abilities;
 use crate::status::Stats;
-use crate::work::Work;
+use crate::work::{Asked, Work};
 
 /// Shared by the loop, its tasks and the handles.
 pub(crate) struct Core {
@@ -42,8 +42,8 @@ pub(crate) struct Core {
 /// Somebody can't wait.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// This inode, even if a writer has it open.
-    Inode(journal::Ino),
+    /// This version of an inode, even if a writer has it open.
+    Inode(journal::Ino, Asked),
     /// Everything that is closed by now.
     Everything,
     /// Delete what is garbage.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use journal::{Epoch, Ino, Origin, Wanted};
+use journal::{Epoch, Ino, Inode, Origin, Wanted};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use crate::key::wanted_key;
 use crate::lost::record_again;
 use crate::reconcile::Reconciler;
 use crate::status::{FlusherStatus, Progress, State};
+use crate::work::Asked;
 
 /// A handle of the running reconciler; clones are cheap. When the last one is dropped it stops.
 #[derive(Clone)]
@@ -86,9 +87,15 @@ impl Flusher {
         let _ = told.await;
     }
 
-    /// Sends this inode without any settling time, even if a writer has it open.
-    pub fn flush_now(&self, ino: Ino) {
-        self.inner.core.requests.lock().push(Request::Inode(ino));
+    /// Sends this version of an inode without any settling time, even if a writer has it open now. What comes
+    /// after it is not asked for.
+    pub fn flush_now(&self, inode: &Inode) {
+        let asked = Asked {
+            epoch: inode.content.epoch,
+            open: inode.content.writer.is_some(),
+        };
+        let request = Request::Inode(inode.ino, asked);
+        self.inner.core.requests.lock().push(request);
         self.inner.core.requested.notify_one();
     }
 

@@ -26,7 +26,7 @@ use crate::pace::delay;
 use crate::scan;
 use crate::step::{Job, Outcome, Report, take};
 use crate::strays;
-use crate::work::{Asked, Item};
+use crate::work::Item;
 use crate::yielding::Yielding;
 
 /// Shortest pause between two scans.
@@ -186,14 +186,11 @@ impl Reconciler {
         let now = Instant::now();
         for request in requests {
             match request {
-                Request::Inode(ino) => {
+                Request::Inode(ino, asked) => {
                     if scan::look(&self.core, ino, self.scans).await? {
                         let mut work = self.core.work.lock();
                         if let Some(item) = work.get_mut(ino) {
-                            item.forced = Some(Asked {
-                                epoch: item.epoch,
-                                open: item.open,
-                            });
+                            item.forced = Some(asked);
                             item.due = now;
                         }
                         self.order_stale = true;

@@ -83,7 +83,6 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
         large: (dirty || moved) && is_multipart(core, inode.size),
         publishes: dirty || moved,
         open,
-        epoch: inode.content.epoch,
         due: Instant::now() + settle(core, wanted),
         seen_in: scan,
         marked_in: scan,

@@ -42,8 +42,6 @@ pub(crate) struct Item {
     pub(crate) publishes: bool,
     /// A writer has it open.
     pub(crate) open: bool,
-    /// The version of its bytes.
-    pub(crate) epoch: Epoch,
     /// Not before.
     pub(crate) due: Instant,
     /// The scan that first saw this row; see [`crate::scan`].
@@ -250,7 +248,6 @@ mod tests {
             large: false,
             publishes: true,
             open: false,
-            epoch: Epoch(1),
             due: Instant::now(),
             seen_in: 1,
             marked_in: 1,

@@ -161,7 +161,7 @@ fn what_somebody_waits_for_is_no_reason_to_publish_half_of_the_next_version() {
             let ino = rig.write(Ino::ROOT, "f", b"whole").await;
             let before = proxy.injected().values().sum::<u64>();
             inject(proxy, fault, 1, is_put);
-            flusher.flush_now(ino);
+            flusher.flush_now(&rig.inode(ino).await);
             until("it is on its way", async || {
                 proxy.injected().values().sum::<u64>() > before
             })
@@ -174,6 +174,14 @@ fn what_somebody_waits_for_is_no_reason_to_publish_half_of_the_next_version() {
             rig.close(ino, 4, true).await;
             rig.settled(&flusher).await;
             assert_eq!(rig.object("f").await.unwrap(), "half");
+            // It is asked for, and then it is no more.
+            let asked = rig.inode(ino).await;
+            rig.rewrite_open(ino, b"quarter").await;
+            rig.close(ino, 7, false).await;
+            flusher.flush_now(&asked);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(rig.object("f").await.unwrap(), "half");
+            rig.close(ino, 7, true).await;
             flusher.stop().await;
             rig.unlink("f").await;
         }

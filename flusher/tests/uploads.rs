@@ -163,9 +163,9 @@ async fn an_open_file_is_sent_when_somebody_waits_for_the_object(rig: Rig) {
     let flusher = rig.start();
     let ino = rig.create_open(Ino::ROOT, "log", b"so far").await;
     rig.close(ino, 6, false).await;
-    let epoch = rig.journal.inode(ino).await.unwrap().unwrap().content.epoch;
-    flusher.flush_now(ino);
-    assert!(flusher.wait_clean(ino, epoch).await);
+    let inode = rig.inode(ino).await;
+    flusher.flush_now(&inode);
+    assert!(flusher.wait_clean(ino, inode.content.epoch).await);
     assert_eq!(rig.object("log").await.unwrap(), "so far");
 }
 

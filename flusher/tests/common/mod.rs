@@ -182,6 +182,10 @@ impl Rig {
         inode.ino
     }
 
+    pub async fn inode(&self, ino: Ino) -> Inode {
+        self.journal.inode(ino).await.unwrap().unwrap()
+    }
+
     /// Truncates an existing file, writes it and closes it.
     pub async fn rewrite(&self, ino: Ino, bytes: &[u8]) {
         self.rewrite_open(ino, bytes).await;

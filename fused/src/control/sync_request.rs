@@ -151,12 +151,11 @@ async fn unsynced_below(
             {
                 continue;
             }
-            let bytes = vfs
-                .journal()
-                .inode(ino)
-                .await?
-                .map_or(0, |inode| inode.size);
-            vfs.flusher().flush_now(ino);
+            let Some(inode) = vfs.journal().inode(ino).await? else {
+                continue;
+            };
+            let bytes = inode.size;
+            vfs.flusher().flush_now(&inode);
             waiting.files.insert(
                 ino,
                 WaitingFile {

@@ -175,7 +175,7 @@ impl Vfs {
             self.settle(&file).await?;
         }
         let inode = self.inode(ino).await?;
-        self.flusher().flush_now(ino);
+        self.flusher().flush_now(&inode);
         match self.flusher().wait_clean(ino, inode.content.epoch).await {
             true => Ok(()),
             // The flusher stops only with the daemon.
