@@ -14,16 +14,13 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use journal::{Kind, NewInode, RenameMode, XattrMode};
-use nix::errno::Errno as NixErrno;
 use nix::libc;
 
-use super::convert::{
-    caller, file_attr, file_type, ino, kind_of_mode, no_attr, open_request, timestamp,
-};
+use super::convert::{caller, file_attr, file_type, ino, kind_of_mode, open_request, timestamp};
 use super::executing::FMODE_EXEC;
 use super::opening::{self, GENERATION, Opener};
 use super::{Front, errno, kernel, reading};
-use crate::vfs::{Error, Result, SetAttributes};
+use crate::vfs::{Result, SetAttributes};
 
 /// Answers one reply with a value or an errno.
 macro_rules! answer {
@@ -103,25 +100,8 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let vfs = self.vfs.clone();
         let name = name.as_bytes().to_vec();
-        self.serve(async move {
-            let parent = ino(parent);
-            let error = match vfs.lookup(parent, &name).await {
-                Ok(attributes) => {
-                    let ttl = vfs.ttl_of(&attributes);
-                    return reply.entry(&ttl, &file_attr(&attributes), GENERATION);
-                }
-                Err(error) => error,
-            };
-            if matches!(error, Error::Posix(NixErrno::ENOENT))
-                && let Ok(ttl) = vfs.absence_ttl(parent).await
-                && !ttl.is_zero()
-            {
-                return reply.entry(&ttl, &no_attr(), GENERATION);
-            }
-            reply.error(errno("lookup", &error));
-        });
+        self.serve(reading::look_up(self.vfs.clone(), ino(parent), name, reply));
     }
 
     fn getattr(

@@ -1,17 +1,38 @@
-//! Reading a directory with the attributes of its entries.
+//! Reading a directory: one name, or all of them with their attributes.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use fuser::ReplyDirectoryPlus;
+use fuser::{ReplyDirectoryPlus, ReplyEntry};
+use journal::Ino;
+use nix::errno::Errno;
 
-use super::convert::file_attr;
+use super::convert::{file_attr, no_attr};
+use super::errno;
 use super::opening::GENERATION;
-use crate::vfs::{Result, Vfs};
+use crate::vfs::{Error, Result, Vfs};
 
 /// Entries whose attributes are read at once: as many as their objects are asked for in parallel, and
 /// few enough that little is read in vain when the kernel's buffer is full (4 KiB hold about 25).
 const CHUNK: usize = 32;
+
+/// Answers LOOKUP. The kernel remembers a name that is not there for as long as the daemon would.
+pub async fn look_up(vfs: Vfs, parent: Ino, name: Vec<u8>, reply: ReplyEntry) {
+    let error = match vfs.lookup(parent, &name).await {
+        Ok(attributes) => {
+            let ttl = vfs.ttl_of(&attributes);
+            return reply.entry(&ttl, &file_attr(&attributes), GENERATION);
+        }
+        Err(error) => error,
+    };
+    if matches!(error, Error::Posix(Errno::ENOENT))
+        && let Ok(ttl) = vfs.absence_ttl(parent).await
+        && !ttl.is_zero()
+    {
+        return reply.entry(&ttl, &no_attr(), GENERATION);
+    }
+    reply.error(errno("lookup", &error));
+}
 
 /// Fills the kernel's buffer with what follows `offset`. An empty buffer says that the end is reached,
 /// so entries that are gone meanwhile do not end it.
