@@ -258,8 +258,12 @@ impl World {
         let origin = wanted.inode.content.origin.as_ref();
         if origin.is_none_or(|origin| origin.key != key) {
             let directory = wanted.inode.kind == Kind::Directory;
-            // False where two exchange names: here one is simply put over the other.
-            self.journal.attempted(ino, &key, directory).await.unwrap();
+            if !self.journal.attempted(ino, &key, directory).await.unwrap() {
+                // Names were exchanged, or the other is deleted and still open: it keeps its bytes.
+                let other = self.journal.claim(&key).await.unwrap().unwrap();
+                self.journal.detach(other, at(100)).await.unwrap();
+                assert!(self.journal.attempted(ino, &key, directory).await.unwrap());
+            }
         }
         let etag = self.etag();
         let flushed = Flushed {

@@ -8,6 +8,7 @@
 //!
 //! A sequence that fails is shrunk and printed as the source of a test: put it into `regressions`.
 //! `FUSED_MODEL_SEED=N` plays the sequence of a seed again, `FUSED_MODEL_SEQUENCES=N` so many.
+//! Which they are is a matter of the clock, or of `PROPTEST_RNG_SEED`.
 
 #![allow(
     clippy::expect_used,
@@ -105,7 +106,9 @@ fn play_random(world: &mut World, sequences: u64) {
     let number = |name| Some(std::env::var(name).ok()?.parse::<u64>().expect("a number"));
     let given = number("FUSED_MODEL_SEED");
     let sequences = number("FUSED_MODEL_SEQUENCES").unwrap_or(sequences);
-    let first = given.unwrap_or_else(|| compare::now() as u64);
+    let first = given
+        .or_else(|| number("PROPTEST_RNG_SEED"))
+        .unwrap_or_else(|| compare::now() as u64);
     let began = std::time::Instant::now();
     for number in 0..if given.is_some() { 1 } else { sequences } {
         let seed = first.wrapping_add(number);
