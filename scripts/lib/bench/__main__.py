@@ -37,7 +37,10 @@ def main():
     bench = None
     try:
         bench = Bench(options, base)
-        bench.run()
+        try:
+            bench.run()
+        except KeyboardInterrupt:
+            print("interrupted; this is what was measured by then", file=sys.stderr)
         result = report(bench)
     finally:
         if bench:

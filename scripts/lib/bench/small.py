@@ -4,6 +4,7 @@ The tree is this project's own dependencies, as cargo unpacked them: a few thous
 """
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -85,9 +86,10 @@ class SmallFiles:
                 self.daemon.settle()
             for kind in ("randread", "randwrite"):
                 for depth in (1, 32):
-                    # What the last one wrote is not uploaded meanwhile.
+                    # What the last one wrote is neither uploaded nor written to the disk meanwhile.
                     bench.quiet()
                     self.daemon.settle()
+                    os.sync()
                     said = call(
                         "fio", "--name=r", f"--filename={file}", f"--rw={kind}", "--bs=4k", f"--size={FIO_MIB}m",
                         "--ioengine=psync" if depth == 1 else "--ioengine=io_uring", f"--iodepth={depth}",

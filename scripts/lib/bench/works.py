@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import statistics
 import sys
 
 from cold import ColdReads
@@ -105,7 +104,3 @@ class Bench:
                 works[name](number)
             self.quiet()
             self.server.vacuum()
-        for values in self.results.values():
-            plain = {name: rates for name, rates in values.items() if name.startswith("plain ")}
-            if plain:
-                values["plain client"] = max(plain.values(), key=statistics.median)
