@@ -123,7 +123,7 @@ impl PosixAttrs {
     }
 
     /// These, and where they leave something open, what `had` says.
-    pub(crate) fn or(self, had: PosixAttrs) -> PosixAttrs {
+    pub fn or(self, had: PosixAttrs) -> PosixAttrs {
         PosixAttrs {
             mode: self.mode.or(had.mode),
             uid: self.uid.or(had.uid),

@@ -45,6 +45,7 @@ mod url;
 mod wire;
 
 pub use attrs::{FileVersion, PosixAttrs};
+pub use backend::Backend;
 pub use error::{Error, ProbeError, Result, SettingsError, UrlError};
 pub use keys::ObjectKey;
 pub use probe::ProbeNotes;

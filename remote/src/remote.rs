@@ -67,6 +67,14 @@ impl Remote {
         })
     }
 
+    /// A store of the caller's own, under this URL.
+    pub fn over(url: &StoreUrl, backend: Arc<dyn Backend>) -> Remote {
+        Remote {
+            backend,
+            url: url.clone(),
+        }
+    }
+
     /// The URL it was opened with.
     pub fn url(&self) -> &StoreUrl {
         &self.url

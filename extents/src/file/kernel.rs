@@ -63,9 +63,9 @@ impl ExtentFile {
         self.store.check()?;
         let source = Arc::clone(self);
         let target = Arc::clone(to);
-        let copied = tokio::task::spawn_blocking(move || {
-            source.copy_range_blocking(from, &target, to_offset, len)
-        });
+        let copied = self
+            .store
+            .aside(move || source.copy_range_blocking(from, &target, to_offset, len));
         copied.await.map_err(|_| Error::Stopped {
             op: "copying",
             what: self.id.to_string(),

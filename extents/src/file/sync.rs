@@ -35,7 +35,8 @@ impl ExtentFile {
             what: self.id.to_string(),
         };
         let me = self.me.upgrade().ok_or_else(stopped)?;
-        tokio::task::spawn_blocking(move || me.sync_data_blocking())
+        self.store
+            .aside(move || me.sync_data_blocking())
             .await
             .map_err(|_| stopped())?
     }

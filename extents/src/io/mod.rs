@@ -6,6 +6,8 @@
 //! - [`plain`]: eight threads of pread and pwrite, for kernels and containers that refuse io_uring
 //!   (seccomp profiles of container runtimes do) or for `IoMode::Plain`.
 //!
+//! With `IoMode::Tasks` there is none: each request is a task of its own on the runtime that it comes from.
+//!
 //! A request owns everything that it needs: the descriptor, the memory, and a `done` that is called
 //! exactly once on an engine thread after the memory has been released. So a caller may be dropped at
 //! any moment without the kernel writing into freed memory, and what must happen at completion (a range
@@ -164,7 +166,7 @@ impl Job {
 
 /// A running engine. Dropping it lets what was submitted finish and its threads end by themselves.
 pub(crate) struct Engine {
-    /// `None` only inside `drop`.
+    /// `None` inside `drop`, and where requests are tasks.
     jobs: Option<Sender<Job>>,
     waker: Option<Arc<ring::Waker>>,
 }
@@ -175,6 +177,10 @@ impl Engine {
     pub(crate) fn start(mode: IoMode) -> io::Result<(Engine, Option<String>)> {
         let (jobs, queue) = unbounded();
         let why = match mode {
+            IoMode::Tasks => {
+                let (jobs, waker) = (None, None);
+                return Ok((Engine { jobs, waker }, Some("tasks".to_owned())));
+            }
             IoMode::Plain => "switched off".to_owned(),
             IoMode::Auto => match ring::start(queue.clone()) {
                 Ok(waker) => {
@@ -204,11 +210,18 @@ impl Engine {
         self.waker.is_some()
     }
 
+    /// Whether requests are tasks.
+    pub(crate) fn is_tasks(&self) -> bool {
+        self.jobs.is_none()
+    }
+
     /// Hands a request over; never waits.
     pub(crate) fn submit(&self, request: Request) {
-        if let Some(jobs) = &self.jobs {
+        let job = Job { request, moved: 0 };
+        match &self.jobs {
             // An engine that is gone drops the job, and with it `done`, which is the answer.
-            let _ = jobs.send(Job { request, moved: 0 });
+            Some(jobs) => drop(jobs.send(job)),
+            None => drop(tokio::spawn(async { job.execute() })),
         }
         if let Some(waker) = &self.waker {
             waker.wake();

@@ -16,7 +16,7 @@ impl ExtentStore {
     pub async fn copy_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
         let _point = killpoints::around("extent copy aside");
         let (from, folder) = (id.path(&self.inner.dir), folder.to_owned());
-        let copied = tokio::task::spawn_blocking(move || copy_into(&from, id, &folder)).await;
+        let copied = self.aside(move || copy_into(&from, id, &folder)).await;
         let copied = copied.map_err(io::Error::other).flatten();
         copied.map_err(|error| Error::io("copying aside", id, error))
     }

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 pub use run::PreviousRun;
 
@@ -48,6 +49,9 @@ pub enum IoMode {
     Auto,
     /// Threads with pread and pwrite.
     Plain,
+    /// No threads at all: each request is a task of the runtime that it comes from, and so is what would
+    /// block. On a runtime of one thread the order of tasks is then all that decides what happens.
+    Tasks,
 }
 
 /// How to open a store.
@@ -178,12 +182,24 @@ impl ExtentStore {
                 inner.tally.scan(&dir, || Arc::strong_count(&inner) == 1);
             }
         };
+        if self.inner.engine.is_tasks() {
+            scan();
+            return Ok(());
+        }
         let spawned = std::thread::Builder::new()
             .name("extents-scan".to_owned())
             .spawn(scan);
         spawned
             .map(drop)
             .map_err(|error| Error::io("starting the space scan", self.inner.dir.display(), error))
+    }
+
+    /// Runs work that may wait for a disk where it keeps no task from running. It is done even if nobody waits.
+    pub fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.inner.aside(work)
     }
 
     /// Makes a new, empty extent file. Nothing is synced: `sync_data` does that.
@@ -429,6 +445,17 @@ impl std::fmt::Debug for ExtentStore {
 }
 
 impl Inner {
+    /// See [`ExtentStore::aside`].
+    pub(crate) fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        match self.engine.is_tasks() {
+            true => tokio::spawn(async move { work() }),
+            false => tokio::task::spawn_blocking(work),
+        }
+    }
+
     /// Fails if the store is poisoned.
     pub(crate) fn check(&self) -> Result<()> {
         match self.poison.get() {

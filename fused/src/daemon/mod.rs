@@ -10,24 +10,24 @@
 
 mod cache_dir;
 mod error;
+mod open_rooms;
 mod probes;
 mod session;
 mod store;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flusher::{Flusher, FlusherConfig, Rooms};
+use flusher::Rooms;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::control::server;
 use crate::front::{InvalidateQueue, PassthroughState};
-use crate::options::{Fsync, MountOptions, OnConflict, Passthrough, PublishOrder};
-use crate::vfs::{self, FsyncTarget, Listener, Vfs};
+use crate::options::{MountOptions, Passthrough};
 
 pub(crate) use cache_dir::CacheDir;
 pub use error::Error;
+pub use open_rooms::OpenRooms;
 pub(crate) use store::open as open_store;
 
 /// Called once: when the mount is usable, or with the sentence that says why it isn't.
@@ -71,8 +71,8 @@ fn serve(
     if options.passthrough == Passthrough::Off {
         passthrough.switch_off("switched off by -o passthrough=off");
     }
-    let vfs = assemble(options, &rooms, invalidate, cache_dir.torn());
-    runtime.block_on(recover(&vfs, &rooms, &cache_dir))?;
+    let vfs = rooms.assemble(options, Arc::new(invalidate), cache_dir.torn(), |_| {});
+    runtime.block_on(rooms.recover(&vfs, &cache_dir.torn()))?;
     let mounted = session::mount(options, vfs.clone(), runtime.handle(), passthrough.clone())?;
     invalidations
         .run(mounted.notifier())
@@ -82,35 +82,28 @@ fn serve(
         })?;
     let facts = server::Facts::new(
         options,
-        &rooms.store,
+        rooms.store(),
         cache_dir.identity().node,
         passthrough,
     );
     let control = server::Server::start(facts, vfs.clone(), mounted.device(), runtime.handle())
         .map_err(Error::ControlSocket)?;
     vfs.flusher().wake();
-    tracing::info!(store = %rooms.store, mountpoint = %options.mountpoint.display(), "mounted");
+    tracing::info!(store = %rooms.store(), mountpoint = %options.mountpoint.display(), "mounted");
     ready(Ok(()));
 
     let ended = mounted.wait(runtime.handle());
     tracing::info!(mountpoint = %options.mountpoint.display(), "unmounted");
     drop(control);
-    runtime.block_on(leave_safe(&vfs, &rooms))?;
+    runtime.block_on(rooms.leave_safe(&vfs))?;
     ended
-}
-
-/// What the daemon is made of, opened.
-struct OpenRooms {
-    rooms: Rooms,
-    store: remote::StoreUrl,
-    node: journal::NodeId,
 }
 
 async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<OpenRooms, Error> {
     let extents = cache_dir.open_extents()?;
-    let (store, remote, capabilities) = store::open(options, &cache_dir.probes()).await?;
+    let (url, remote, capabilities) = store::open(options, &cache_dir.probes()).await?;
     let node = journal::NodeId(cache_dir.identity().node);
-    let journal = store::open_journal(options, cache_dir, &store, node).await?;
+    let journal = store::open_journal(options, cache_dir, &url, node).await?;
     Ok(OpenRooms {
         rooms: Rooms {
             journal,
@@ -118,105 +111,8 @@ async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<Open
             remote,
             capabilities,
         },
-        store,
         node,
     })
-}
-
-fn assemble(
-    options: &MountOptions,
-    open: &OpenRooms,
-    invalidate: InvalidateQueue,
-    aside: PathBuf,
-) -> Vfs {
-    let mut config = FlusherConfig::new(open.rooms.clone(), open.node);
-    config.memory_bytes_max = options.upload_memory;
-    config.uploads_max = options.uploads_max;
-    config.settle = options.settle;
-    config.on_conflict = match options.on_conflict {
-        OnConflict::KeepBoth => flusher::OnConflict::KeepBoth,
-        OnConflict::Ours => flusher::OnConflict::Ours,
-        OnConflict::Theirs => flusher::OnConflict::Theirs { aside },
-    };
-    config.verify = options.verify;
-    config.publish_order = match options.publish_order {
-        PublishOrder::Directory => flusher::PublishOrder::Default,
-        PublishOrder::Strict => flusher::PublishOrder::Strict,
-        PublishOrder::None => flusher::PublishOrder::None,
-    };
-    let listener = Listener::default();
-    config.events = Arc::new(listener.clone());
-    config.stray_age = options.stale_uploads;
-    let flusher = Flusher::idle(config);
-    let rooms = &open.rooms;
-    let cache_size = options.cache_size;
-    let config = vfs::Config {
-        fsync: match options.fsync {
-            Fsync::Local => FsyncTarget::Local,
-            Fsync::Store => FsyncTarget::Store,
-        },
-        revalidate: options.revalidate,
-        uid: options.uid,
-        gid: options.gid,
-        umask: options.umask,
-        read_only: options.ro,
-        cache_limit: Arc::new(move |available| cache_size.bytes(available)),
-        dirty_wait: options.dirty_wait,
-        settle: options.settle,
-        passthrough: options.passthrough == Passthrough::Auto,
-    };
-    let vfs = Vfs::new(
-        config,
-        vfs::Parts {
-            journal: rooms.journal.clone(),
-            extents: rooms.extents.clone(),
-            remote: rooms.remote.clone(),
-            attributes_on_objects: rooms.capabilities.attributes,
-            flusher,
-            node: open.node,
-            invalidate: Arc::new(invalidate),
-        },
-    );
-    listener.listen(&vfs);
-    vfs
-}
-
-async fn recover(vfs: &Vfs, open: &OpenRooms, cache_dir: &CacheDir) -> Result<(), Error> {
-    let power_cut = open.rooms.extents.previous_run() == extents::PreviousRun::UncleanBoot;
-    let recovered = vfs.recover(power_cut, &cache_dir.torn()).await;
-    let recovered = recovered.map_err(Error::Recovery)?;
-    open.rooms.extents.mark_running()?;
-    if power_cut || recovered.writers + recovered.stale > 0 {
-        tracing::warn!(
-            power_cut,
-            ?recovered,
-            "the last daemon did not end cleanly; recovered"
-        );
-    }
-    // Only now: nothing may be uploaded or removed that recovery has not judged.
-    vfs.begin();
-    // A listing now, so that the root is known even if the store goes away.
-    if let Err(error) = vfs.list_root().await {
-        tracing::warn!(%error, "cannot list the root of the store yet");
-    }
-    Ok(())
-}
-
-/// Everything that programs were told is done is on the disk when this returns.
-async fn leave_safe(vfs: &Vfs, open: &OpenRooms) -> Result<(), Error> {
-    vfs.settle_all().await;
-    vfs.flusher().stop().await;
-    let synced = open.rooms.journal.sync().await;
-    synced.map_err(|error| Error::Recovery(error.into()))?;
-    // What stays is empty, and removed by the next start.
-    if let Err(error) = open.rooms.extents.discard_prepared(u64::MAX) {
-        tracing::warn!(%error, "cannot remove extent files that were made ahead");
-    }
-    // Blocks for as long as the disk takes; nothing else runs on this thread any more.
-    open.rooms
-        .extents
-        .mark_clean()
-        .map_err(|error| Error::Recovery(error.into()))
 }
 
 /// Every open file needs a descriptor or two; the soft limit of 1024 is for programs using select(2).

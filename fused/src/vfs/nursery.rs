@@ -2,7 +2,7 @@
 //!
 //! A program that makes many files would wait for the local file system to make an extent file for each.
 //! Inode numbers are given out in order, so while creations come in a burst the extent files of the next
-//! numbers are made on a thread aside (see `prepared` in the crate `extents`). A number that goes to a
+//! numbers are made aside (see `prepared` in the crate `extents`). A number that goes to a
 //! directory, or is skipped, leaves an empty file that is removed a little later.
 
 use std::ops::Range;
@@ -73,7 +73,8 @@ impl Vfs {
         };
         nursery.at_work.store(true, Ordering::Release);
         let vfs = self.clone();
-        tokio::task::spawn_blocking(move || {
+        let extents = self.extents().clone();
+        extents.aside(move || {
             let extents = vfs.extents();
             let below = inos.start.saturating_sub(BEHIND);
             // Whoever needs the file makes it then, and tells of the error.
