@@ -1,0 +1,63 @@
+//! What kind of world a seed makes: its weather, its store, how the mount is set up, and how often it dies.
+
+use crate::dice::Dice;
+use crate::kv;
+use crate::world::Weather;
+
+/// Drawn once, at the beginning.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub journal: kv::Kind,
+    pub programs: usize,
+    /// Lives of the daemon, the last of which ends in peace.
+    pub lives: usize,
+    /// Steps of each program in each life.
+    pub steps: u64,
+    pub weather: Weather,
+    /// The store copies objects by itself.
+    pub copies: bool,
+    /// What the cache may hold, if that is little.
+    pub cache_bytes: Option<u64>,
+    pub passthrough: bool,
+    pub settle_ms: u64,
+    pub revalidate_s: u64,
+    pub strict: bool,
+}
+
+impl Plan {
+    pub fn draw(dice: &mut Dice) -> Self {
+        let level = dice.below(4);
+        let mut rate = |most: u64| match level {
+            0 => 0,
+            level => dice.below(1 + most * level / 3),
+        };
+        let weather = Weather {
+            refused: rate(60),
+            unheard: rate(60),
+            late: rate(40),
+            silent: rate(300),
+            short: rate(60),
+            outage: rate(8),
+            slow: 0,
+        };
+        Self {
+            weather: Weather {
+                slow: dice.below(300),
+                ..weather
+            },
+            journal: match dice.chance(650) {
+                true => kv::Kind::Embedded,
+                false => kv::Kind::Distributed,
+            },
+            programs: 1 + dice.below(3) as usize,
+            lives: 1 + dice.below(4) as usize,
+            steps: 3 + dice.below(25),
+            copies: dice.chance(800),
+            cache_bytes: dice.chance(300).then(|| 300_000 + dice.below(1_000_000)),
+            passthrough: dice.chance(700),
+            settle_ms: dice.any_magnitude(3000),
+            revalidate_s: dice.any_magnitude(120),
+            strict: dice.chance(200),
+        }
+    }
+}
