@@ -1,7 +1,5 @@
-//! The journal's store, in memory: versions, conflicts, unknown outcomes, and what a power cut leaves.
-//!
-//! Committed transactions survive the daemon. What was committed after the last sync may be lost in a power
-//! cut, the latest first: what is left is a prefix of the commits.
+//! The journal's store, in memory: versions, conflicts and unknown outcomes. Committed transactions survive the
+//! daemon; there are no power cuts in these worlds yet.
 //!
 //! It is one of two kinds. As the embedded store it answers at once, and alone syncing takes time. As
 //! FoundationDB every call takes time, transactions meet, and outcomes may stay unknown.
@@ -58,9 +56,6 @@ struct State {
     version: u64,
     /// What the last commits wrote.
     recent: Vec<(u64, Arc<Vec<Write>>)>,
-    synced: Rows,
-    /// Commits since the last sync.
-    unsynced: Vec<(u64, Arc<Vec<Write>>)>,
     watchers: Vec<(Vec<u8>, oneshot::Sender<()>)>,
 }
 
@@ -76,28 +71,6 @@ impl Disk {
             world: Arc::clone(world),
             state: Mutex::default(),
         })
-    }
-
-    /// The power fails: some of what was not synced is gone.
-    pub fn power_cut(&self) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        state.recent.clear();
-        if self.kind == Kind::Distributed {
-            return;
-        }
-        let unsynced = std::mem::take(&mut state.unsynced);
-        let kept = self
-            .world
-            .dice(|dice| dice.below(unsynced.len() as u64 + 1)) as usize;
-        self.world
-            .say(|| format!("journal: {kept} of {} commits are left", unsynced.len()));
-        for (_, writes) in &unsynced[..kept] {
-            writes
-                .iter()
-                .for_each(|write| apply(&mut state.synced, write));
-        }
-        state.rows = Arc::new(state.synced.clone());
     }
 }
 
@@ -183,19 +156,7 @@ impl KvStore for Store {
     }
 
     async fn sync(&self) -> Result<(), KvError> {
-        let version = self.0.state.lock().version;
         self.0.world.point(SYNC).await;
-        {
-            let mut state = self.0.state.lock();
-            let state = &mut *state;
-            let safe = state.unsynced.partition_point(|(at, _)| *at <= version);
-            for (_, writes) in state.unsynced.drain(..safe) {
-                writes
-                    .iter()
-                    .for_each(|write| apply(&mut state.synced, write));
-            }
-        }
-        self.0.world.point(Duration::from_micros(50)).await;
         Ok(())
     }
 
@@ -329,7 +290,6 @@ impl Open {
         state
             .watchers
             .retain(|(key, tell)| !tell.is_closed() && !told(key));
-        state.unsynced.push((version, writes));
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use crate::kv;
 use crate::machine;
 use crate::plan::Plan;
 use crate::program::Program;
-use crate::store::{LATE_MAX, Way};
+use crate::store::{LATE_MAX, PATIENCE, Way};
 use crate::tree::{Kind, Node};
 use crate::world::{self, CHECKING, Weather, World};
 
@@ -72,8 +72,8 @@ struct Daemon {
 
 impl Remains {
     /// A new world, with nothing in it.
-    pub fn new(world: &Arc<World>, directory: &Path) -> Self {
-        let plan = world.dice(Plan::draw);
+    pub fn new(world: &Arc<World>, directory: &Path, late: bool) -> Self {
+        let plan = world.dice(|dice| Plan::draw(dice, late));
         world.say(|| format!("{plan:?}"));
         let bucket = Arc::new(Mutex::new(Bucket::new(world)));
         let programs = (0..plan.programs)
@@ -129,7 +129,7 @@ impl Remains {
             },
         );
         let url = StoreUrl::parse(URL).expect("a URL");
-        let way = Arc::new(Way::new(&self.world, &self.bucket, self.plan.copies));
+        let way = Arc::new(Way::new(&self.world, &self.bucket, &self.plan));
         let store = Arc::new(kv::Store(Arc::clone(&self.journal)));
         let identity = Identity {
             store_url: url.to_string(),
@@ -149,6 +149,7 @@ impl Remains {
         let vfs = rooms.assemble(&options, Arc::new(NoKernel), aside.clone(), |config| {
             config.single_put_bytes_max = WHOLE_BYTES_MAX;
             config.part_bytes_min = PART_BYTES;
+            config.late_max = LATE_MAX + PATIENCE;
         });
         rooms.recover(&vfs, &aside).await.expect("recovery");
         Daemon { rooms, vfs }

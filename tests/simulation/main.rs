@@ -47,7 +47,7 @@ fn scratch(seed: u64) -> PathBuf {
 }
 
 /// Lives through the world of a seed. What its trace adds up to, or how it failed.
-fn run(seed: u64) -> Result<String, String> {
+fn run(seed: u64, late: bool) -> Result<String, String> {
     if std::env::var_os("SIMULATION_TRACE").is_some() {
         // Not by the world itself, nor with times: asking for dice and times would change it.
         let log = tracing_subscriber::fmt()
@@ -64,7 +64,7 @@ fn run(seed: u64) -> Result<String, String> {
     let ended = process::apart(
         move || {
             machine::begin(seed);
-            Remains::new(&world, &at).live();
+            Remains::new(&world, &at, late).live();
             let (hash, lines) = world.trace_hash();
             let points = world.points();
             format!("trace {hash:016x}, {lines} lines, {points} points")
@@ -77,22 +77,23 @@ fn run(seed: u64) -> Result<String, String> {
 }
 
 #[track_caller]
-fn check(seed: u64) -> String {
-    run(seed).unwrap_or_else(|failure| {
+fn check(seed: u64, late: bool) -> String {
+    run(seed, late).unwrap_or_else(|failure| {
         panic!(
-            "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed} cargo nextest run -p simulation one_seed \
-             --run-ignored all"
+            "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed}{} cargo nextest run -p simulation one_seed \
+             --run-ignored all",
+            if late { " SIMULATION_LATE=1" } else { "" }
         )
     })
 }
 
 /// Seeds until the time is over.
 #[track_caller]
-fn check_for(time: Duration, first: u64) {
+fn check_for(time: Duration, first: u64, late: bool) {
     let began = Instant::now();
     let mut seed = first;
     while began.elapsed() < time {
-        check(seed);
+        check(seed, late);
         seed += 1;
     }
     println!("{} seeds in {:.0?}", seed - first, began.elapsed());
@@ -100,18 +101,18 @@ fn check_for(time: Duration, first: u64) {
 
 #[test]
 fn what_was_promised_is_kept_in_many_worlds() {
-    check_for(Duration::from_secs(35), 1);
+    check_for(Duration::from_secs(35), 1, false);
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_other_worlds() {
-    check_for(Duration::from_secs(35), 1_000_000);
+    check_for(Duration::from_secs(35), 1_000_000, false);
 }
 
 #[test]
 fn a_seed_makes_the_same_world_each_time() {
-    for seed in 1..=40 {
-        assert_eq!(check(seed), check(seed), "seed {seed}");
+    for seed in 1..=30 {
+        assert_eq!(check(seed, true), check(seed, true), "seed {seed}");
     }
 }
 
@@ -119,7 +120,8 @@ fn a_seed_makes_the_same_world_each_time() {
 #[ignore = "for a seed that failed"]
 fn one_seed() {
     let seed = std::env::var("SIMULATION_SEED").expect("SIMULATION_SEED");
-    println!("{}", check(seed.parse().expect("a number")));
+    let late = std::env::var_os("SIMULATION_LATE").is_some();
+    println!("{}", check(seed.parse().expect("a number"), late));
 }
 
 #[test]
@@ -128,5 +130,11 @@ fn what_was_promised_is_kept_in_very_many_worlds() {
     let first = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.as_secs() * 1_000_000);
-    check_for(Duration::from_secs(1200), first);
+    check_for(Duration::from_secs(1200), first, false);
+}
+
+#[test]
+#[ignore = "about one world in a hundred is not as promised: late puts, copies, parts and markers"]
+fn what_was_promised_is_kept_when_requests_arrive_late() {
+    check_for(Duration::from_secs(300), 1, true);
 }

@@ -8,6 +8,8 @@ use crate::world::Weather;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub journal: kv::Kind,
+    /// What was given up, or sent by a daemon that died, may arrive later.
+    pub late: bool,
     pub programs: usize,
     /// Lives of the daemon, the last of which ends in peace.
     pub lives: usize,
@@ -25,7 +27,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn draw(dice: &mut Dice) -> Self {
+    /// `late`: requests may arrive when nobody waits for them any more.
+    pub fn draw(dice: &mut Dice, late: bool) -> Self {
         let level = dice.below(4);
         let mut rate = |most: u64| match level {
             0 => 0,
@@ -34,7 +37,7 @@ impl Plan {
         let weather = Weather {
             refused: rate(60),
             unheard: rate(60),
-            late: rate(40),
+            late: rate(40) * u64::from(late),
             silent: rate(300),
             short: rate(60),
             outage: rate(8),
@@ -45,6 +48,7 @@ impl Plan {
                 slow: dice.below(300),
                 ..weather
             },
+            late,
             journal: match dice.chance(650) {
                 true => kv::Kind::Embedded,
                 false => kv::Kind::Distributed,

@@ -885,7 +885,7 @@ async fn contents(vfs: &Vfs, ino: Ino) -> vfs::Result<Vec<u8>> {
 }
 
 async fn names_in(vfs: &Vfs, ino: Ino) -> vfs::Result<Vec<(String, Ino)>> {
-    let handle = vfs.open_directory(ino).await?;
+    let handle = vfs.open_directory(ino).await?.handle;
     let mut names = Vec::new();
     let mut offset = 0;
     let read = loop {

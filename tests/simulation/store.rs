@@ -13,17 +13,21 @@ use remote::{
 };
 
 use crate::bucket::{Answer, Bucket, Object, Request, outline};
+use crate::plan::Plan;
 use crate::world::{Fate, World};
 
 /// Longest way of a request that arrives in time.
 const WAY: Duration = Duration::from_millis(2000);
-/// How late one may arrive.
-pub const LATE_MAX: Duration = Duration::from_secs(600);
+/// How long after its asker has gone, or was told of an error, a request may arrive.
+pub const LATE_MAX: Duration = Duration::from_secs(120);
+/// The longest that anybody waits for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The backend of one daemon.
 pub struct Way {
     world: Arc<World>,
     bucket: Arc<Mutex<Bucket>>,
+    late: bool,
     capabilities: Capabilities,
 }
 
@@ -51,17 +55,18 @@ impl Drop for InFlight<'_> {
 }
 
 impl Way {
-    pub fn new(world: &Arc<World>, bucket: &Arc<Mutex<Bucket>>, copies: bool) -> Self {
+    pub fn new(world: &Arc<World>, bucket: &Arc<Mutex<Bucket>>, plan: &Plan) -> Self {
         Self {
             world: Arc::clone(world),
             bucket: Arc::clone(bucket),
+            late: plan.late,
             capabilities: Capabilities {
                 conditional_put: true,
                 conditional_complete: true,
                 conditional_delete: true,
                 conditional_copy: true,
                 multipart: true,
-                copy: copies,
+                copy: plan.copies,
                 attributes: true,
                 markers: DirMarkers::Object,
                 part_bytes_min: 1,
@@ -73,7 +78,7 @@ impl Way {
     }
 
     fn arrives_late(&self, request: Request) {
-        if std::env::var_os("NOLATE").is_some() {
+        if !self.late {
             return;
         }
         let late = self

@@ -54,8 +54,6 @@ pub type File = (usize, u32);
 
 /// A world, and what it remembers of itself.
 pub struct World {
-    /// From which everything follows.
-    pub seed: u64,
     state: Mutex<State>,
 }
 
@@ -82,7 +80,6 @@ impl World {
     /// A new one, in fair weather.
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
-            seed,
             state: Mutex::new(State {
                 dice: Dice::new(seed),
                 weather: Weather::default(),
