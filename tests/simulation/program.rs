@@ -290,6 +290,7 @@ impl Program {
         let request = OpenRequest {
             writes: true,
             truncate: false,
+            exclusive: true,
         };
         let created = self.call(|| format!("create {path}"), next, async {
             let (parent, name) = parent_of(vfs, path).await?;
@@ -314,6 +315,7 @@ impl Program {
         let request = OpenRequest {
             writes: true,
             truncate,
+            exclusive: false,
         };
         let opened = self.call(
             || format!("open {path}, O_TRUNC: {truncate}"),

@@ -90,15 +90,22 @@ impl Way {
         self.bucket.lock().arrives_in(late, request);
     }
 
-    async fn fails<T>(&self, op: &'static str, key: &str, silent: bool) -> Result<T, Error> {
+    /// An error; `refused`: nothing was done, and nothing will be. Only then nobody may be there at all.
+    async fn fails<T>(
+        &self,
+        op: &'static str,
+        key: &str,
+        silent: bool,
+        refused: bool,
+    ) -> Result<T, Error> {
         if silent {
             std::future::pending::<()>().await;
         }
         let detail = "as this world has it".to_owned();
         let key = key.to_owned();
-        Err(match self.world.dice(|dice| dice.chance(500)) {
-            true => Error::Transient { op, key, detail },
-            false => Error::Unreachable { op, key, detail },
+        Err(match refused && self.world.dice(|dice| dice.chance(500)) {
+            true => Error::Unreachable { op, key, detail },
+            false => Error::Transient { op, key, detail },
         })
     }
 
@@ -116,16 +123,16 @@ impl Way {
         self.world.point(WAY).await;
         let (fate, silent) = self.world.fate();
         let Some(request) = flight.request.take() else {
-            return self.fails(op, key.as_str(), false).await;
+            return self.fails(op, key.as_str(), false, true).await;
         };
         let answer = match fate {
             Fate::Refused => {
                 self.world.say(|| format!("refused: {line}"));
-                return self.fails(op, key.as_str(), silent).await;
+                return self.fails(op, key.as_str(), silent, true).await;
             }
             Fate::Late => {
                 self.arrives_late(request);
-                return self.fails(op, key.as_str(), silent).await;
+                return self.fails(op, key.as_str(), silent, false).await;
             }
             Fate::Done | Fate::Unheard => {
                 let mut bucket = self.bucket.lock();
@@ -138,7 +145,7 @@ impl Way {
         self.world.point(WAY).await;
         match fate {
             Fate::Done => answer,
-            _ => self.fails(op, key.as_str(), silent).await,
+            _ => self.fails(op, key.as_str(), silent, false).await,
         }
     }
 
@@ -152,7 +159,8 @@ impl Way {
         let (fate, silent) = self.world.fate();
         if fate != Fate::Done {
             self.world.say(|| format!("unanswered: {op} {key}"));
-            return self.fails(op, key.as_str(), silent).await;
+            let refused = fate == Fate::Refused;
+            return self.fails(op, key.as_str(), silent, refused).await;
         }
         let answer = {
             let mut bucket = self.bucket.lock();
