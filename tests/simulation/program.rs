@@ -715,7 +715,13 @@ impl Program {
         }
         let synced = self.ask(|| format!("sync {path}"), async {
             let ino = find(vfs, &path).await?.ino;
-            let wait = tokio::time::timeout(Duration::from_secs(90), vfs.flush_to_store(ino));
+            let wait = tokio::time::timeout(Duration::from_secs(90), async {
+                // What is below a renamed directory is marked a piece at a time.
+                while !vfs.journal().resync(None, 1).await?.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                vfs.flush_to_store(ino).await
+            });
             match wait.await {
                 Ok(synced) => synced.map(Some),
                 Err(_) => Ok(None),
