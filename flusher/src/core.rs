@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use remote::{DirMarkers, Remote};
+use remote::{DirMarkers, ObjectKey, Remote};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::memory::Memory;
 use crate::pace::Circuit;
 use crate::plan::Abilities;
 use crate::status::Stats;
+use crate::unheard::Unheard;
 use crate::work::{Asked, Work};
 
 /// Shared by the loop, its tasks and the handles.
@@ -24,9 +25,8 @@ pub(crate) struct Core {
     pub(crate) stats: Stats,
     /// Whether the store is worth asking. Leaf lock.
     circuit: Mutex<Circuit>,
-    /// When a request broke off that may have been done all the same; at first, the start: the last daemon's may
-    /// be on their way. Leaf lock.
-    unheard: Mutex<Instant>,
+    /// What may be done although nobody heard of it. Leaf lock.
+    unheard: Mutex<Unheard>,
     /// The work set; changed by the loop only, read by `status`. Leaf lock.
     pub(crate) work: Mutex<Work>,
     /// Inodes that somebody asked to have flushed at once. Leaf lock.
@@ -59,7 +59,7 @@ impl Core {
             memory: Memory::new(config.memory_bytes_max),
             stats: Stats::new(),
             circuit: Mutex::new(Circuit::new(config.backoff)),
-            unheard: Mutex::new(Instant::now()),
+            unheard: Mutex::new(Unheard::new(config.late_max, Instant::now())),
             work: Mutex::new(Work::new(config.work_items_max)),
             requests: Mutex::default(),
             wake: Notify::new(),
@@ -101,17 +101,32 @@ impl Core {
             tracing::info!("the store answers again; uploads go on");
             self.wake.notify_one();
         }
+        answer
+    }
+
+    /// As [`Core::changing`], for one that makes an object at `key`: it may do so although nobody hears of it.
+    pub(crate) async fn putting<T>(
+        &self,
+        key: &ObjectKey,
+        request: impl Future<Output = Result<T, remote::Error>>,
+    ) -> Result<T, remote::Error> {
+        let answer = self.changing(request).await;
         if let Err(error) = &answer
             && error.leaves_open_what_was_done()
         {
-            *self.unheard.lock() = Instant::now();
+            self.unheard.lock().note(key.as_str(), Instant::now());
         }
         answer
     }
 
-    /// Whether the store may yet do something that it was asked for before.
+    /// Whether the store may yet do something that it was asked for before, also by the daemon before this one.
     pub(crate) fn may_still_arrive(&self) -> bool {
-        self.unheard.lock().elapsed() < self.config.late_max
+        self.unheard.lock().any(Instant::now())
+    }
+
+    /// Whether the store may yet do at `key` what this daemon asked for.
+    pub(crate) fn may_still_arrive_at(&self, key: &str) -> bool {
+        self.unheard.lock().at(key, Instant::now())
     }
 
     /// A step failed: does that concern everybody?

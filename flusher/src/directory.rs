@@ -44,7 +44,8 @@ pub(crate) async fn make(
             key,
         };
         announce(core, &writing).await?;
-        core.changing(core.remote().make_dir(key, &attrs)).await?;
+        core.putting(key, core.remote().make_dir(key, &attrs))
+            .await?;
     }
     let now = Timestamp::now();
     let origin = Origin {

@@ -97,7 +97,7 @@ where
     let mut replaces_theirs = false;
     durable(core).await?;
     for _ in 0..ROUNDS_MAX {
-        match core.changing(put(condition.clone())).await {
+        match core.putting(writing.key, put(condition.clone())).await {
             Ok(stored) => {
                 let stored = verify(core, writing, stored).await?;
                 if replaces_theirs {

@@ -11,7 +11,8 @@
 //! put arrives may never be heard, and by the next try the file may be gone or elsewhere. While the file wants
 //! to be there the row waits; `flushed` takes it away; otherwise what is there is looked at, and deleted if
 //! its mark says that it is ours and the journal says that nobody needs it. If nothing is there the row stays
-//! until the put can't arrive any more.
+//! until the put can't arrive any more; and so does that of what was deleted while an unheard put of it may
+//! yet come.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -37,13 +38,16 @@ pub(crate) struct Swept {
     pub(crate) done: u64,
     /// Rows that failed and are tried again.
     pub(crate) failed: u64,
-    /// Rows whose key somebody wants again, or to which something may yet be put.
+    /// Rows whose key somebody wants again.
     pub(crate) waiting: u64,
+    /// Rows whose key has nothing of ours, and may get something yet.
+    pub(crate) may_return: u64,
 }
 
 enum Verdict {
     Done,
     Waits,
+    MayReturn,
 }
 
 /// One pass over all garbage.
@@ -123,6 +127,7 @@ async fn sweep_level(core: &Core, rows: Vec<Garbage>, swept: &mut Swept) {
                 core.stats.step_done(&row.key);
             }
             Ok(Verdict::Waits) => swept.waiting += 1,
+            Ok(Verdict::MayReturn) => swept.may_return += 1,
             Err(error) => {
                 swept.failed += 1;
                 core.note_failure(&error);
@@ -151,7 +156,7 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     if row.directory {
         core.changing(core.remote().remove_dir(&key)).await?;
         if row.attempted && core.may_still_arrive() {
-            return Ok(Verdict::Waits);
+            return Ok(Verdict::MayReturn);
         }
     } else if row.attempted {
         if let Some(verdict) = delete_forgotten(core, &key).await? {
@@ -179,11 +184,19 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
 }
 
 async fn finish(core: &Core, row: &Garbage, verdict: Verdict) -> Result<Verdict, Error> {
-    if let Verdict::Done = verdict {
-        core.journal().garbage_done(&row.key).await?;
-        tracing::debug!(key = row.key, "deleted");
+    match verdict {
+        Verdict::Done if core.may_still_arrive_at(&row.key) => {
+            // It was put there by a second try, and the first one is still on its way.
+            core.journal().garbage_may_return(&row.key).await?;
+            Ok(Verdict::MayReturn)
+        }
+        Verdict::Done => {
+            core.journal().garbage_done(&row.key).await?;
+            tracing::debug!(key = row.key, "deleted");
+            Ok(Verdict::Done)
+        }
+        verdict => Ok(verdict),
     }
-    Ok(verdict)
 }
 
 /// Deletes what one of our own files has put there without a record of it: a crash took that, or no answer
@@ -192,7 +205,7 @@ async fn finish(core: &Core, row: &Garbage, verdict: Verdict) -> Result<Verdict,
 async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict>, Error> {
     let Some(meta) = core.remote().head(key).await? else {
         return Ok(Some(match core.may_still_arrive() {
-            true => Verdict::Waits,
+            true => Verdict::MayReturn,
             false => Verdict::Done,
         }));
     };

@@ -18,7 +18,7 @@
 //! | `expect` | what must be at a key before it is replaced; is the object there our own? |
 //! | `occupant`, `detach` | a key that another inode still uses: move it away, break cycles |
 //! | `relocate`, `directory` | server-side copies, attributes, directory markers |
-//! | `conflict`, `garbage`, `strays` | somebody else's version; keys and uploads that nobody wants any more |
+//! | `conflict`, `garbage`, `unheard`, `strays` | somebody else's version; keys and uploads that nobody wants any more |
 //! | `order`, `temporary`, `pace`, `yielding`, `memory`, `locks`, [`parts`] | when, how fast, how much at once |
 //! | `work`, `scan`, `reconcile` | the bounded work set, and the loop |
 //! | [`status`] | what a user sees of it |
@@ -51,6 +51,7 @@ pub mod status;
 mod step;
 mod strays;
 mod temporary;
+mod unheard;
 mod upload;
 mod work;
 mod yielding;

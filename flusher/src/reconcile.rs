@@ -47,8 +47,10 @@ const RESYNC_DIRECTORIES: usize = 16;
 const RESYNC_ENTRIES: usize = 256;
 /// Shortest pause between two looks for uploads of no use.
 const STRAYS_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Pause between sweeps that found keys which somebody wants again.
+/// Pause after a sweep that found keys which somebody wants again: uploads under way replace them.
 const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a sweep that found nothing but keys to which something may yet come.
+const MAY_RETURN_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reconciler {
     core: Arc<Core>,
@@ -588,10 +590,14 @@ impl Reconciler {
         match swept {
             Ok(Ok(swept)) if swept.failed == 0 => {
                 self.sweep_failures = 0;
-                if swept.waiting > 0 {
-                    // Their keys are replaced by uploads under way: no hurry.
-                    self.sweep_due = Some(now + SWEEP_PAUSE.max(self.core.config.settle));
-                }
+                let pause = match swept {
+                    Swept { waiting: 1.., .. } => Some(SWEEP_PAUSE.max(self.core.config.settle)),
+                    Swept {
+                        may_return: 1.., ..
+                    } => Some(MAY_RETURN_PAUSE),
+                    _ => None,
+                };
+                self.sweep_due = pause.map(|pause| now + pause);
                 return;
             }
             Ok(Ok(_)) => {}

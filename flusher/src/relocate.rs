@@ -48,7 +48,7 @@ pub(crate) async fn copy(
     let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);
     let request = core.remote().copy(&from, to, &attrs, etag.as_ref());
-    let stored = match core.changing(request).await {
+    let stored = match core.putting(to, request).await {
         Ok(stored) => stored,
         Err(error) => return source_changed(core, inode, origin, true, error).await,
     };
@@ -67,7 +67,7 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let etag = origin.etag.clone().map(ETag);
     durable(core).await?;
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
-    let stored = match core.changing(request).await {
+    let stored = match core.putting(&key, request).await {
         Ok(stored) => stored,
         Err(error) => return source_changed(core, inode, origin, false, error).await,
     };

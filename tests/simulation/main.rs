@@ -33,17 +33,24 @@ mod tree;
 mod world;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use life::Remains;
 use world::World;
 
-/// Where the extent files of a world are: in memory.
+/// Worlds of a test. Always the same ones, so that the same code gets the same answer.
+const WORLDS: u64 = 1000;
+/// Those that have never been tried, in the long form.
+const WORLDS_LONG: u64 = 20_000;
+
+/// Where the extent files of a world are: in memory, if there is a place.
 fn scratch(seed: u64) -> PathBuf {
-    PathBuf::from(format!(
-        "/dev/shm/fused-simulation-{}-{seed}",
-        std::process::id()
-    ))
+    let memory = PathBuf::from("/dev/shm");
+    let place = match memory.is_dir() {
+        true => memory,
+        false => std::env::temp_dir(),
+    };
+    place.join(format!("fused-simulation-{}-{seed}", std::process::id()))
 }
 
 /// Lives through the world of a seed. What its trace adds up to, or how it failed.
@@ -87,26 +94,24 @@ fn check(seed: u64, late: bool) -> String {
     })
 }
 
-/// Seeds until the time is over.
+/// So many seeds from the first on.
 #[track_caller]
-fn check_for(time: Duration, first: u64, late: bool) {
+fn check_all(first: u64, worlds: u64, late: bool) {
     let began = Instant::now();
-    let mut seed = first;
-    while began.elapsed() < time {
+    for seed in first..first + worlds {
         check(seed, late);
-        seed += 1;
     }
-    println!("{} seeds in {:.0?}", seed - first, began.elapsed());
+    println!("{worlds} worlds in {:.0?}", began.elapsed());
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_worlds() {
-    check_for(Duration::from_secs(35), 1, false);
+    check_all(1, WORLDS, false);
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_other_worlds() {
-    check_for(Duration::from_secs(35), 1_000_000, false);
+    check_all(1_000_000, WORLDS, false);
 }
 
 #[test]
@@ -130,11 +135,11 @@ fn what_was_promised_is_kept_in_very_many_worlds() {
     let first = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.as_secs() * 1_000_000);
-    check_for(Duration::from_secs(1200), first, false);
+    check_all(first, WORLDS_LONG, false);
 }
 
 #[test]
-#[ignore = "about one world in a hundred is not as promised: late puts, copies, parts and markers"]
+#[ignore = "about one world in some hundreds is not as promised: what a dead daemon put arrives when its successor has put and deleted the same key"]
 fn what_was_promised_is_kept_when_requests_arrive_late() {
-    check_for(Duration::from_secs(300), 1, true);
+    check_all(1, WORLDS_LONG, true);
 }

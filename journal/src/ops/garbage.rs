@@ -66,6 +66,22 @@ impl Journal {
         })
     }
 
+    /// The store doesn't have this key any more, but may have it again: something of ours that was put to it has
+    /// not arrived yet. The row is as [`Journal::attempted`] leaves it.
+    pub async fn garbage_may_return(&self, key: &str) -> Result<(), Error> {
+        let row = keys::garbage(key);
+        transact!(self, txn => async {
+            let Some(known) = txn.load::<GarbageRow>(&row).await? else {
+                return Ok(());
+            };
+            let attempt = GarbageRow::attempt(known.directory);
+            match known == attempt {
+                true => Ok(()),
+                false => txn.put(&row, &attempt),
+            }
+        })
+    }
+
     /// The store doesn't have this key any more.
     pub async fn garbage_done(&self, key: &str) -> Result<(), Error> {
         // Remembered before the row goes, so that no listing slips through between the two.
