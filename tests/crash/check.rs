@@ -4,9 +4,8 @@
 //! ordinary folder; and each object of the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -41,25 +40,9 @@ enum Thing {
     Unreadable(String),
 }
 
-/// The attribute that every file has: its mode, in octal digits.
-pub const MODE: &str = "mode";
-
-/// Sets an extended attribute, or the mode.
+/// Sets an extended attribute.
 pub fn set_attribute(path: &Path, name: &str, value: &str) -> io::Result<()> {
-    if name == MODE {
-        let mode = u32::from_str_radix(value, 8).expect("octal digits");
-        return fs::set_permissions(path, Permissions::from_mode(mode));
-    }
     attributes::set(path, name, value)
-}
-
-/// The value of an extended attribute, or the mode, if there is one.
-pub fn get_attribute(path: &Path, name: &str) -> Option<String> {
-    if name == MODE {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        return Some(format!("{:o}", metadata.permissions().mode() & 0o7777));
-    }
-    attributes::get(path, name)
 }
 
 /// Everything below `root`.
@@ -319,7 +302,7 @@ impl Judge<'_> {
             if !self.found.tree.contains_key(file) {
                 return Ok(State::Absent);
             }
-            let value = get_attribute(&self.root.join(file), name);
+            let value = attributes::get(&self.root.join(file), name);
             return Ok(value.map_or(State::Absent, State::Attribute));
         }
         match self.found.tree.get(path) {

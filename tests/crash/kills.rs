@@ -56,19 +56,13 @@ const POINTS: &[&str] = &[
     "extent create",
     "extent sync",
     "extent remove",
-    "extent fill",
     "look up",
-    "list",
-    "read",
     "write",
     "begin upload of",
     "upload part of",
     "complete upload of",
     "copy",
-    "set attributes of",
     "delete",
-    "make directory",
-    "remove directory",
 ];
 
 fn at_points(passthrough: &'static str, bucket: bool, times: usize) {

@@ -34,7 +34,7 @@ pub enum State {
     Directory,
     /// A symbolic link and where it leads.
     Link(String),
-    /// An extended attribute or the mode (`PATH#NAME` is its path) and its value.
+    /// An extended attribute (`PATH#NAME` is its path) and its value.
     Attribute(String),
     /// A regular file that holds this version.
     File(u64),
@@ -150,15 +150,6 @@ impl Ledger {
         self.paths
             .get(path)
             .map_or(State::Absent, |history| history.last().clone())
-    }
-
-    /// What a path that is not known yet holds before its first call.
-    pub fn begins_as(&mut self, path: &str, state: State) {
-        self.paths.entry(path.to_owned()).or_insert_with(|| {
-            let mut history = History::new(State::Absent);
-            history.states.push(state);
-            history
-        });
     }
 
     /// A call is about to give a path this state.

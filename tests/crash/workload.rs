@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use nix::libc;
 
-use crate::check;
 use crate::content::{self, Dice, PAGE, VERSION_BYTES_MIN};
 use crate::ledger::{Crash, Ledger, State, is_strict};
 use crate::special::{Log, Page, Table};
@@ -151,9 +150,7 @@ impl Worker {
             79..84 => self.remove(),
             84..88 => self.link(),
             88..91 => self.symlink(),
-            91..93 => self.attribute(),
-            93..95 => self.mode(),
-            95..97 => self.read_back(),
+            91..95 => self.attribute(),
             _ => self.directory(),
         }
     }
@@ -297,14 +294,18 @@ impl Worker {
     }
 
     fn unlink(&mut self, path: &str) -> Done {
-        let mut gone = self.ledger.below(&format!("{path}#"));
-        gone.push(path.to_owned());
-        for path in &gone {
-            self.ledger.begin(path, State::Absent);
+        self.ledger.begin(path, State::Absent);
+        let attribute = format!("{path}#user.tag");
+        let tagged = self.ledger.paths.contains_key(&attribute);
+        if tagged {
+            self.ledger.begin(&attribute, State::Absent);
         }
         fs::remove_file(self.at(path))?;
-        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-        self.acknowledge(&gone)
+        self.acknowledge(&[path])?;
+        match tagged {
+            true => self.acknowledge(&[&attribute]),
+            false => Ok(()),
+        }
     }
 
     fn remove(&mut self) -> Done {
@@ -368,58 +369,28 @@ impl Worker {
     }
 
     fn attribute(&mut self) -> Done {
-        let value = format!("value {}", self.dice.next());
-        self.set_attribute("user.tag", value)
-    }
-
-    fn mode(&mut self) -> Done {
-        let mode = [0o600, 0o640, 0o755][self.dice.below(3)];
-        self.set_attribute(check::MODE, format!("{mode:o}"))
-    }
-
-    fn set_attribute(&mut self, name: &str, value: String) -> Done {
-        let Some((path, version)) = self.some_file_written_once() else {
+        let mut files = self.ledger.files_in(&self.home);
+        files.retain(|path| path.contains("/once"));
+        let Some(path) = self.dice.pick(&files).cloned() else {
             return Ok(());
         };
         // Two names of one inode have one set of attributes.
-        if self.ledger.versions[&version].linked {
+        if let State::File(version) = self.ledger.state(&path)
+            && self.ledger.versions[&version].linked
+        {
             return Ok(());
         }
-        let attribute = format!("{path}#{name}");
-        if let Some(value) = check::get_attribute(&self.at(&path), name) {
-            self.ledger.begins_as(&attribute, State::Attribute(value));
-        }
+        let value = format!("value {}", self.dice.next());
+        let attribute = format!("{path}#user.tag");
         self.ledger
             .begin(&attribute, State::Attribute(value.clone()));
-        check::set_attribute(&self.at(&path), name, &value)?;
+        crate::check::set_attribute(&self.at(&path), "user.tag", &value)?;
         self.acknowledge(&[&attribute])?;
         if self.syncs() {
             let file = File::open(self.at(&path))?;
             self.sync_file(&file, &path)?;
         }
         Ok(())
-    }
-
-    fn some_file_written_once(&mut self) -> Option<(String, u64)> {
-        let mut files = self.ledger.files_in(&self.home);
-        files.retain(|path| path.contains("/once"));
-        let path = self.dice.pick(&files).cloned()?;
-        match self.ledger.state(&path) {
-            State::File(version) => Some((path, version)),
-            _ => None,
-        }
-    }
-
-    /// As evaluation does with a checkpoint that has left the disk since.
-    fn read_back(&mut self) -> Done {
-        let Some((path, version)) = self.some_file_written_once() else {
-            return Ok(());
-        };
-        harness::fused(["free".as_ref(), self.at(&path).as_os_str()]);
-        let bytes = fs::read(self.at(&path))?;
-        let whole = content::version(version, self.ledger.versions[&version].len);
-        assert!(bytes == whole, "{path} is not what was written");
-        self.before_crash()
     }
 
     /// A directory with files in it, renamed; later emptied and removed.

@@ -8,8 +8,12 @@
 //! Everything follows from the seed, so a failure happens again:
 //!
 //! ```sh
-//! SIMULATION_SEED=123 SIMULATION_TRACE=1 RUST_LOG=debug cargo nextest run -p simulation one_seed --run-ignored all --no-capture
+//! SIMULATION_SEED=123 SIMULATION_TRACE=1 RUST_LOG=debug cargo nextest run -p simulation in_many_worlds --no-capture
 //! ```
+//!
+//! With `SIMULATION_LATE=1` requests may also arrive when nobody waits for them any more, up to two minutes late. About one
+//! world in two hundred is not as promised then: a daemon that was killed had put an object, its successor put and
+//! deleted the same key, and then the first one arrives. So no test but that of the sameness of worlds has it.
 
 #![allow(
     clippy::expect_used,
@@ -87,31 +91,38 @@ fn run(seed: u64, late: bool) -> Result<String, String> {
 fn check(seed: u64, late: bool) -> String {
     run(seed, late).unwrap_or_else(|failure| {
         panic!(
-            "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed}{} cargo nextest run -p simulation one_seed \
-             --run-ignored all",
+            "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed}{} cargo nextest run -p simulation in_many_worlds",
             if late { " SIMULATION_LATE=1" } else { "" }
         )
     })
 }
 
-/// So many seeds from the first on.
+/// So many seeds from the first on, or the one that the environment names.
 #[track_caller]
-fn check_all(first: u64, worlds: u64, late: bool) {
-    let began = Instant::now();
-    for seed in first..first + worlds {
+fn check_all(first: u64, worlds: u64) {
+    let late = std::env::var_os("SIMULATION_LATE").is_some();
+    let seeds = match std::env::var("SIMULATION_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("SIMULATION_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => first..first + worlds,
+    };
+    let (began, count) = (Instant::now(), seeds.end - seeds.start);
+    for seed in seeds {
         check(seed, late);
     }
-    println!("{worlds} worlds in {:.0?}", began.elapsed());
+    println!("{count} worlds in {:.0?}", began.elapsed());
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_worlds() {
-    check_all(1, WORLDS, false);
+    check_all(1, WORLDS);
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_other_worlds() {
-    check_all(1_000_000, WORLDS, false);
+    check_all(1_000_000, WORLDS);
 }
 
 #[test]
@@ -122,24 +133,10 @@ fn a_seed_makes_the_same_world_each_time() {
 }
 
 #[test]
-#[ignore = "for a seed that failed"]
-fn one_seed() {
-    let seed = std::env::var("SIMULATION_SEED").expect("SIMULATION_SEED");
-    let late = std::env::var_os("SIMULATION_LATE").is_some();
-    println!("{}", check(seed.parse().expect("a number"), late));
-}
-
-#[test]
 #[ignore = "takes minutes"]
 fn what_was_promised_is_kept_in_very_many_worlds() {
     let first = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.as_secs() * 1_000_000);
-    check_all(first, WORLDS_LONG, false);
-}
-
-#[test]
-#[ignore = "about one world in some hundreds is not as promised: what a dead daemon put arrives when its successor has put and deleted the same key"]
-fn what_was_promised_is_kept_when_requests_arrive_late() {
-    check_all(1, WORLDS_LONG, true);
+    check_all(first, WORLDS_LONG);
 }

@@ -76,6 +76,9 @@ pub(super) fn probe(dir: &Path) -> Result<Answers> {
         dir: dir.to_owned(),
         source,
     })?;
+    // A full disk says nothing about holes.
+    let byte_written = write_byte(&scratch);
+    byte_written.map_err(|error| Error::io("probing", dir.display(), error))?;
     let granule = granule(&scratch).map_err(|why| Error::NoHoles {
         dir: dir.to_owned(),
         why,
@@ -105,10 +108,15 @@ fn scratch(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Inside a large hole.
+fn write_byte(file: &File) -> io::Result<()> {
+    file.set_len(PROBE_LEN)?;
+    file.write_all_at(b"x", PROBE_AT)
+}
+
+/// Of a file with one byte written.
 fn granule(file: &File) -> std::result::Result<u64, String> {
     let say = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    file.set_len(PROBE_LEN).map_err(say("ftruncate"))?;
-    file.write_all_at(b"x", PROBE_AT).map_err(say("pwrite"))?;
     let mut granule = ALIGN as u64;
     for synced in [false, true] {
         if synced {

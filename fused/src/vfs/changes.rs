@@ -41,7 +41,8 @@ impl Agreed {
         let age_ns = (i128::from(now.secs) - i128::from(mtime.0)) * 1_000_000_000
             + (i128::from(now.nanos) - i128::from(mtime.1));
         Self {
-            uncertain: age_ns < COARSE_CLOCK_NS,
+            // A time far in the future was set by hand, and a write takes it back to now.
+            uncertain: age_ns.abs() < COARSE_CLOCK_NS,
             ..Self::created(seen)
         }
     }
