@@ -2,8 +2,8 @@
 //!
 //! A key becomes garbage when its file is deleted, or when its object was copied to another key. A sweep
 //! takes the rows in pages, several keys at a time. Under the lock of the key it looks again whether the key
-//! is still garbage and claimed by nobody; and what made it garbage is durable. If an unsynced file has that path by now the key is left alone:
-//! its upload replaces the object, and readers of the bucket never see it missing. A directory's key waits
+//! is still garbage and claimed by nobody; and what made it garbage is durable. If an unsynced file has that path
+//! by now the key is left alone: its upload replaces the object, and readers of the bucket never see it missing. A directory's key waits
 //! for what is ours below it. Only the version that we knew is deleted; if somebody else replaced it since,
 //! it is theirs.
 //!

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// More than these: the oldest are taken for "anything".
+/// More than these, and none is known by its key any more: anything may arrive anywhere.
 const KEYS_MAX: usize = 4096;
 
 /// What may still arrive.
@@ -60,7 +60,6 @@ impl Unheard {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

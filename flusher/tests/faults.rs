@@ -134,6 +134,32 @@ fn an_object_that_arrives_after_a_crash_and_after_its_file_does_not_stay() {
 }
 
 #[test]
+fn an_object_that_was_put_again_and_deleted_does_not_come_back_by_the_put_that_failed() {
+    run(async {
+        let Some(mut rig) = Rig::bucket().await else {
+            return;
+        };
+        rig.config.late_max = Duration::from_secs(12);
+        // As often as the client tries by itself before the put counts as failed, which takes up to 3.2 s.
+        let (tries, late) = (4, Duration::from_secs(6));
+        let proxy = rig.proxy.as_ref().unwrap();
+        inject(proxy, Fault::Overtaken(late), tries, is_put);
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"ours").await;
+        flusher.flush_all();
+        until("it is put again", async || rig.object("f").await.is_some()).await;
+        assert_eq!(proxy.injected()["overtaken"], tries as u64);
+        rig.unlink("f").await;
+        flusher.flush_all();
+        until("it is deleted", async || rig.object("f").await.is_none()).await;
+        // By now all of them have arrived.
+        tokio::time::sleep(late + Duration::from_secs(1)).await;
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
 fn what_somebody_else_has_put_over_an_object_that_arrived_unheard_stays() {
     run(async {
         let Some(rig) = Rig::bucket().await else {

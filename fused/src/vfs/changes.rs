@@ -56,6 +56,12 @@ impl Agreed {
             uncertain: false,
         }
     }
+
+    fn differs(&self, seen: &Seen, by_time: bool) -> bool {
+        seen.changes != self.changes
+            || seen.stat.size != self.size
+            || by_time && seen.stat.mtime != self.mtime
+    }
 }
 
 /// The changes of one open file.
@@ -116,10 +122,13 @@ impl Changes {
 
     /// Whether there may have been a change. `by_time`: also one that was not counted.
     pub fn since_agreed(&self, seen: &Seen, by_time: bool) -> bool {
-        let agreed = self.agreed.lock();
-        seen.changes != agreed.changes
-            || seen.stat.size != agreed.size
-            || by_time && (agreed.uncertain || seen.stat.mtime != agreed.mtime)
+        let agreed = *self.agreed.lock();
+        agreed.differs(seen, by_time) || by_time && agreed.uncertain
+    }
+
+    /// Whether there has been a change for certain.
+    pub fn surely_since_agreed(&self, seen: &Seen, by_time: bool) -> bool {
+        self.agreed.lock().differs(seen, by_time)
     }
 
     /// The journal agrees.

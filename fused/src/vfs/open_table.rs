@@ -128,11 +128,24 @@ impl OpenFile {
         self.changes.agree(Agreed::with(seen, super::now()));
     }
 
-    /// Gives the file another time of modification, known to the journal already.
+    /// Gives the file another time of modification, known to the journal already. What somebody wrote since the
+    /// journal agreed stays a change, although its time goes.
     pub fn set_mtime(&self, mtime: Timestamp) -> Result<()> {
+        let before = self.look()?;
+        let by_time = self.mode == Mode::Passthrough;
+        let is_written = self.changes.surely_since_agreed(&before, by_time);
         self.extents.set_mtime((mtime.secs, mtime.nanos))?;
         self.changes.set_mtime(mtime);
-        self.settled(&self.look()?);
+        if !is_written {
+            let after = self.look()?;
+            self.settled(&Seen {
+                changes: before.changes,
+                stat: extents::Stat {
+                    size: before.stat.size,
+                    ..after.stat
+                },
+            });
+        }
         Ok(())
     }
 }
@@ -258,4 +271,95 @@ pub struct Closed {
     pub last_writer: bool,
     /// Nobody else has it open.
     pub last: bool,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    const BY_HAND: Timestamp = Timestamp {
+        secs: 1_000_000,
+        nanos: 5,
+    };
+
+    fn inode() -> Inode {
+        let time = Timestamp { secs: 1, nanos: 0 };
+        Inode {
+            ino: Ino(2),
+            kind: journal::Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            rdev: 0,
+            size: 4,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            parent: Ino::ROOT,
+            meta_epoch: 1,
+            content: journal::Content::default(),
+        }
+    }
+
+    /// A file of four bytes that the journal has just agreed with.
+    fn agreed(dir: &std::path::Path, mode: Mode) -> OpenFile {
+        let options = extents::Options {
+            io: extents::IoMode::Plain,
+            durable_after_boot: false,
+        };
+        let store = extents::ExtentStore::open(dir, options).unwrap();
+        let id = extents::ExtentId {
+            ino: 2,
+            generation: 1,
+        };
+        let file = store.create(id).unwrap();
+        write_past_us(&file, b"once");
+        file.set_mtime((500, 0)).unwrap();
+        let stat = file.stat().unwrap();
+        let agreed = Agreed::with(&Seen { stat, changes: 0 }, super::super::now());
+        OpenFile::new(&inode(), mode, file, agreed)
+    }
+
+    /// As the kernel does for passthrough.
+    fn write_past_us(file: &ExtentFile, bytes: &[u8]) {
+        let kernels = file.as_fd().try_clone_to_owned().unwrap();
+        std::fs::File::from(kernels).write_all_at(bytes, 0).unwrap();
+    }
+
+    #[tokio::test]
+    async fn setting_the_time_is_no_change() {
+        for mode in [Mode::Passthrough, Mode::Daemon] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = agreed(dir.path(), mode);
+            file.set_mtime(BY_HAND).unwrap();
+            assert!(!file.changed(&file.look().unwrap()), "{mode:?}");
+            let future = Timestamp {
+                secs: 4_000_000_000,
+                nanos: 0,
+            };
+            file.set_mtime(future).unwrap();
+            assert!(!file.changed(&file.look().unwrap()), "{mode:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_stays_a_change_when_the_time_is_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = agreed(dir.path(), Mode::Daemon);
+        file.note_written();
+        file.set_mtime(BY_HAND).unwrap();
+        assert!(file.changed(&file.look().unwrap()));
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = agreed(dir.path(), Mode::Passthrough);
+        write_past_us(&file.extents, b"more");
+        file.set_mtime(BY_HAND).unwrap();
+        assert!(file.changed(&file.look().unwrap()));
+    }
 }

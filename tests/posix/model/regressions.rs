@@ -28,14 +28,12 @@ pub fn cases() -> Vec<(&'static str, Vec<Step>)> {
         }),
         (
             "a close moves no ctime of a file whose mtime is in the future",
-            {
-                vec![
-                    open(0, "d", O_RDWR | O_CREAT),
-                    write(0, 10),
-                    by(0, Root, times(When::Omit, When::At(4_000_000_000, 0))),
-                    then(Event::Pause),
-                ]
-            },
+            vec![
+                open(0, "d", O_RDWR | O_CREAT),
+                write(0, 10),
+                by(0, Root, times(When::Omit, When::At(4_000_000_000, 0))),
+                then(Event::Pause),
+            ],
         ),
         ("a chown that changes nothing moves ctime", {
             let (on, user, group) = (Target::Slot(0), None, None);

@@ -28,6 +28,8 @@ pub enum Fault {
     Refuse(u16, &'static str),
     /// It arrives late.
     Delay(Duration),
+    /// The connection breaks at once, and it arrives late: after the next try of the same.
+    Overtaken(Duration),
     /// The server does it; the answer comes late.
     LateAnswer(Duration),
     /// It is swallowed, and nothing is answered until [`Proxy::mend`].
@@ -52,6 +54,7 @@ impl Fault {
         match self {
             Self::Refuse(_, code) => code,
             Self::Delay(_) => "delay",
+            Self::Overtaken(_) => "overtaken",
             Self::LateAnswer(_) => "late answer",
             Self::Silence => "silence",
             Self::CutRequest => "cut request",
@@ -258,6 +261,14 @@ impl Shared {
                     continue;
                 }
                 Some(Fault::Delay(time)) => thread::sleep(time),
+                Some(Fault::Overtaken(time)) => {
+                    reset(client);
+                    client.shutdown(Shutdown::Both)?;
+                    thread::sleep(time);
+                    (&server).write_all(&request.bytes)?;
+                    Answer::read(&mut from_server, &request)?;
+                    return Ok(());
+                }
                 Some(Fault::Silence) => {
                     self.wait_for_mending();
                     return Ok(());
