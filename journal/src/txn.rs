@@ -7,6 +7,7 @@ use crate::records::{
 use crate::shared::Shared;
 use crate::types::{Ino, Inode, Kind, NodeId, Origin, Timestamp};
 use crate::{Error, keys};
+use std::ops::RangeInclusive;
 
 /// Longest name of a file, in bytes.
 const NAME_BYTES_MAX: usize = 255;
@@ -120,6 +121,26 @@ impl<'j> Txn<'j> {
 
     pub(crate) async fn inode(&mut self, ino: Ino) -> Result<Option<InodeRow>, Error> {
         self.load(&keys::inode(ino)).await
+    }
+
+    /// The inodes whose numbers are in a range.
+    pub(crate) async fn inodes(
+        &mut self,
+        numbers: RangeInclusive<Ino>,
+    ) -> Result<Vec<InodeRow>, Error> {
+        let (first, last) = numbers.into_inner();
+        if first == last {
+            return Ok(self.inode(first).await?.into_iter().collect());
+        }
+        let range = Range {
+            begin: &keys::inode(first),
+            end: &keys::just_after(&keys::inode(last)),
+            limit: usize::try_from(last.0 - first.0 + 1).unwrap_or(usize::MAX),
+            reverse: false,
+        };
+        let rows = self.kv.range(range, false).await?;
+        let rows = rows.iter().map(|(key, value)| records::decode(key, value));
+        rows.collect()
     }
 
     /// The inode, which must exist.

@@ -49,48 +49,37 @@ fn a_file_holds_what_was_written(way: &Way) {
     exercise(way, seed, 30_000, &settings(size, Msync::Never));
 }
 
+/// A test for each of ten seeds, spread over the ways.
 mod long {
     use super::{Msync, Size, Way, exercise, settings};
 
-    const SEEDS: std::ops::Range<u64> = 100..110;
     const OPERATIONS: u32 = 300_000;
 
-    /// Ten seeds, spread over the ways.
-    fn every_fourth_seed(first: usize, way: impl Fn() -> Way) {
-        harness::require_mounts!();
-        for seed in SEEDS.skip(first).step_by(4) {
-            let size = if seed % 8 < 4 { Size::Own } else { Size::Large };
-            let msync = if seed % 3 == 0 {
-                Msync::AfterChanges
-            } else {
-                Msync::Never
-            };
-            exercise(&way(), seed, OPERATIONS, &settings(size, msync));
-        }
+    macro_rules! seeds {
+        ($($name:ident: $seed:literal, $store:ident, $passthrough:literal;)*) => {$(
+            #[test]
+            #[ignore = "takes many minutes"]
+            fn $name() {
+                harness::require_mounts!();
+                let way = Way::$store(concat!("passthrough=", $passthrough));
+                let size = if $seed % 8 < 4 { Size::Own } else { Size::Large };
+                let msync = if $seed % 3 == 0 { Msync::AfterChanges } else { Msync::Never };
+                exercise(&way, $seed, OPERATIONS, &settings(size, msync));
+            }
+        )*};
     }
 
-    #[test]
-    #[ignore = "takes many minutes"]
-    fn in_a_folder_by_passthrough() {
-        every_fourth_seed(0, || Way::folder("passthrough=auto"));
-    }
-
-    #[test]
-    #[ignore = "takes many minutes"]
-    fn in_a_folder_through_the_daemon() {
-        every_fourth_seed(1, || Way::folder("passthrough=off"));
-    }
-
-    #[test]
-    #[ignore = "takes many minutes"]
-    fn in_a_bucket_by_passthrough() {
-        every_fourth_seed(2, || Way::bucket("passthrough=auto"));
-    }
-
-    #[test]
-    #[ignore = "takes many minutes"]
-    fn in_a_bucket_through_the_daemon() {
-        every_fourth_seed(3, || Way::bucket("passthrough=off"));
+    seeds! {
+        in_a_folder_by_passthrough_1: 100, folder, "auto";
+        in_a_folder_through_the_daemon_1: 101, folder, "off";
+        in_a_bucket_by_passthrough_1: 102, bucket, "auto";
+        in_a_bucket_through_the_daemon_1: 103, bucket, "off";
+        in_a_folder_by_passthrough_2: 104, folder, "auto";
+        in_a_folder_through_the_daemon_2: 105, folder, "off";
+        in_a_bucket_by_passthrough_2: 106, bucket, "auto";
+        in_a_bucket_through_the_daemon_2: 107, bucket, "off";
+        in_a_folder_by_passthrough_3: 108, folder, "auto";
+        in_a_bucket_through_the_daemon_3: 109, bucket, "off";
     }
 }
 
