@@ -90,7 +90,7 @@ enum Size {
     Own,
     /// Two blocks.
     Blocks,
-    /// Four blocks, and operations of up to 1 MiB.
+    /// Four blocks, and operations of up to 256 KiB.
     Large,
 }
 
@@ -139,7 +139,7 @@ fn settings(size: Size, msync: Msync) -> String {
         // The meddler stops fsx at any instant. A sendfile of more than a socket takes at once is then short, on
         // any file system, and fsx waits for the rest for ever.
         Size::Large => {
-            let (len, op_max) = ((24 << 20) + ODD, 1 << 20);
+            let (len, op_max) = ((24 << 20) + ODD, 256 << 10);
             (format!("flen = {len}\n[opsize]\nmax = {op_max}"), 0)
         }
     };
