@@ -14,8 +14,8 @@ use crate::memory::Memory;
 use crate::pace::Circuit;
 use crate::plan::Abilities;
 use crate::status::Stats;
-use crate::unheard::Unheard;
-use crate::work::{Asked, Work};
+use crate::unheard::{Unheard, Version, What};
+use crate::work::{self, Work};
 
 /// Shared by the loop, its tasks and the handles.
 pub(crate) struct Core {
@@ -43,7 +43,7 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) enum Request {
     /// This version of an inode, even if a writer has it open.
-    Inode(journal::Ino, Asked),
+    Inode(journal::Ino, work::Asked),
     /// Everything that is closed by now.
     Everything,
     /// Delete what is garbage.
@@ -104,19 +104,46 @@ impl Core {
         answer
     }
 
-    /// As [`Core::changing`], for one that makes an object at `key`: it may do so although nobody hears of it.
-    pub(crate) async fn putting<T>(
+    /// As [`Core::changing`], for one that does `what` at `key`: it may do so although nobody hears of it.
+    pub(crate) async fn asking<T>(
         &self,
         key: &ObjectKey,
+        what: What,
         request: impl Future<Output = Result<T, remote::Error>>,
     ) -> Result<T, remote::Error> {
+        let mut asked = Asked {
+            core: self,
+            key,
+            what,
+            heard: false,
+        };
         let answer = self.changing(request).await;
-        if let Err(error) = &answer
-            && error.leaves_open_what_was_done()
-        {
-            self.unheard.lock().note(key.as_str(), Instant::now());
-        }
+        asked.heard = match &answer {
+            Ok(_) => true,
+            Err(error) => !error.leaves_open_what_was_done(),
+        };
         answer
+    }
+
+    /// The daemon before this one may have asked for this at `key` without hearing of it.
+    pub(crate) fn was_asked_before(&self, key: &str, what: What) {
+        self.unheard.lock().note(key, what, Instant::now());
+    }
+
+    /// An error if what was asked for before may yet take the place of a version that is put to `key` now.
+    pub(crate) fn nothing_in_the_way(
+        &self,
+        key: &ObjectKey,
+        version: Version,
+    ) -> Result<(), Error> {
+        let until = (self.unheard.lock()).until(key.as_str(), version, Instant::now());
+        match until {
+            None => Ok(()),
+            Some(until) => Err(Error::InTheWay {
+                key: key.0.clone(),
+                until,
+            }),
+        }
     }
 
     /// Whether the store may yet do something that it was asked for before, also by the daemon before this one.
@@ -149,5 +176,23 @@ impl Core {
 
     pub(crate) fn circuit<T>(&self, look: impl FnOnce(&mut Circuit) -> T) -> T {
         look(&mut self.circuit.lock())
+    }
+}
+
+/// A request is under way.
+struct Asked<'core> {
+    core: &'core Core,
+    key: &'core ObjectKey,
+    what: What,
+    heard: bool,
+}
+
+impl Drop for Asked<'_> {
+    /// Also if nobody waits for the answer any more.
+    fn drop(&mut self) {
+        if !self.heard {
+            let mut unheard = self.core.unheard.lock();
+            unheard.note(self.key.as_str(), self.what, Instant::now());
+        }
     }
 }

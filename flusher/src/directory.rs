@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::expect::{Writing, announce};
 use crate::identity::attributes;
+use crate::unheard::What;
 
 /// Entries listed at a time; the rest follows when these are moved.
 const PAGE_ENTRIES: usize = 1000;
@@ -44,7 +45,8 @@ pub(crate) async fn make(
             key,
         };
         announce(core, &writing).await?;
-        core.putting(key, core.remote().make_dir(key, &attrs))
+        let what = What::Replacement((inode.ino, epoch));
+        core.asking(key, what, core.remote().make_dir(key, &attrs))
             .await?;
     }
     let now = Timestamp::now();

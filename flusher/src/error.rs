@@ -3,6 +3,8 @@
 //! Nothing here reaches a program: the flusher never gives up, so an error only decides how long it waits
 //! and what `fused status` shows.
 
+use tokio::time::Instant;
+
 /// Why a step was not completed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -64,6 +66,14 @@ pub enum Error {
     StillMoving {
         /// The old key.
         key: String,
+    },
+    /// An earlier request for the key, of which nothing was heard, might undo what is put there now.
+    #[error("'{key}': an earlier request broke off and may still reach the store; sent after that")]
+    InTheWay {
+        /// The key.
+        key: String,
+        /// When it can't any more.
+        until: Instant,
     },
     /// A step was taken again and again and always found something new.
     #[error("'{key}': something else keeps changing it; tried again later")]

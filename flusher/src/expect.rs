@@ -27,6 +27,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::identity::{is_in_place, own_mark};
 use crate::status::{Conflict, Resolution};
+use crate::unheard::What;
 
 /// Rounds until a key counts as contested; each learns something new, so two are the rule.
 const ROUNDS_MAX: usize = 4;
@@ -97,7 +98,12 @@ where
     let mut replaces_theirs = false;
     durable(core).await?;
     for _ in 0..ROUNDS_MAX {
-        match core.putting(writing.key, put(condition.clone())).await {
+        let what = match condition {
+            Condition::Absent if core.config.rooms.capabilities.conditional_put => What::Creation,
+            _ => What::Replacement((writing.inode.ino, writing.epoch)),
+        };
+        let request = put(condition.clone());
+        match core.asking(writing.key, what, request).await {
             Ok(stored) => {
                 let stored = verify(core, writing, stored).await?;
                 if replaces_theirs {
@@ -154,6 +160,7 @@ fn replaced_theirs(core: &Core, writing: &Writing<'_>) {
 /// another name, and theirs may be known under this one. Then the inode is planned again.
 pub(crate) async fn announce(core: &Core, writing: &Writing<'_>) -> Result<(), Error> {
     let inode = writing.inode;
+    core.nothing_in_the_way(writing.key, (inode.ino, writing.epoch))?;
     let origin = inode.content.origin.as_ref();
     if origin.is_some_and(|origin| origin.key == writing.key.as_str()) {
         return Ok(());

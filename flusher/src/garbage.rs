@@ -25,6 +25,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::expect::durable;
 use crate::identity::{is_in_place, own_mark};
+use crate::unheard::What;
 
 /// Rows read at a time.
 const PAGE_ROWS: usize = 256;
@@ -48,6 +49,25 @@ enum Verdict {
     Done,
     Waits,
     MayReturn,
+}
+
+/// Remembers the keys that the daemon before this one may have asked for without hearing of it.
+pub(crate) async fn remember_attempts(core: &Core) -> Result<(), Error> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = core.journal().garbage(after.as_deref(), PAGE_ROWS).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = Some(last.key.clone());
+        for row in page {
+            let what = match row.attempted {
+                true => What::Creation,
+                false => What::Deletion,
+            };
+            core.was_asked_before(&row.key, what);
+        }
+    }
 }
 
 /// One pass over all garbage.
@@ -154,7 +174,8 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     }
     let key = ObjectKey::from(row.key.as_str());
     if row.directory {
-        core.changing(core.remote().remove_dir(&key)).await?;
+        let request = core.remote().remove_dir(&key);
+        core.asking(&key, What::Deletion, request).await?;
         if row.attempted && core.may_still_arrive() {
             return Ok(Verdict::MayReturn);
         }
@@ -164,10 +185,8 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
         }
         tracing::debug!(%key, "nothing of ours is there");
     } else if let Some(etag) = row.etag.clone().map(ETag) {
-        match core
-            .changing(core.remote().delete_matching(&key, &etag))
-            .await
-        {
+        let request = core.remote().delete_matching(&key, &etag);
+        match core.asking(&key, What::Deletion, request).await {
             Ok(()) | Err(remote::Error::NotFound { .. }) => {}
             Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
                 if let Some(verdict) = delete_forgotten(core, &key).await? {
@@ -178,7 +197,8 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
             Err(error) => return Err(error.into()),
         }
     } else {
-        core.changing(core.remote().delete(&key)).await?;
+        let request = core.remote().delete(&key);
+        core.asking(&key, What::Deletion, request).await?;
     }
     finish(core, row, Verdict::Done).await
 }
@@ -224,10 +244,8 @@ async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict
             None => return Ok(None),
         }
     }
-    match core
-        .changing(core.remote().delete_matching(key, &etag))
-        .await
-    {
+    let request = core.remote().delete_matching(key, &etag);
+    match core.asking(key, What::Deletion, request).await {
         Ok(()) | Err(remote::Error::NotFound { .. }) => Ok(Some(Verdict::Done)),
         // Replaced since that look, or one of the two was wrong: the next one tells.
         Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {

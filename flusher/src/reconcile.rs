@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::config::PublishOrder;
 use crate::core::{Core, Request};
 use crate::error::{Error, Severity};
-use crate::garbage::{Swept, sweep};
+use crate::garbage::{Swept, remember_attempts, sweep};
 use crate::order::{Blocker, Order};
 use crate::pace::delay;
 use crate::scan;
@@ -104,6 +104,7 @@ impl Reconciler {
 
     /// Runs until it is told to stop. Tasks under way are dropped then; the next start continues them.
     pub(crate) async fn run(mut self) {
+        self.remember_attempts().await;
         loop {
             if let Err(error) = self.round().await {
                 tracing::error!(%error, "the flusher can't read the journal; it tries again");
@@ -130,6 +131,18 @@ impl Reconciler {
         self.tasks.shutdown().await;
         self.sweeps.shutdown().await;
         self.strays.shutdown().await;
+    }
+
+    /// Before anything is sent: once that is recorded, what was asked for before it is not told any more.
+    async fn remember_attempts(&mut self) {
+        while let Err(error) = remember_attempts(&self.core).await {
+            tracing::error!(%error, "the flusher can't read the journal; it tries again");
+            self.core.stats.step_failed("journal", error.to_string());
+            tokio::select! {
+                _ = self.stop.changed() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
     }
 
     async fn round(&mut self) -> Result<(), Error> {
@@ -424,6 +437,10 @@ impl Reconciler {
             Outcome::Failed(error @ Error::StillMoving { .. }) => {
                 tracing::debug!(key = %report.key, %error, "waits");
             }
+            Outcome::Failed(error @ Error::InTheWay { .. }) => {
+                core.stats.step_failed(&report.key, error.to_string());
+                tracing::info!(key = %report.key, %error, "waits");
+            }
             Outcome::Failed(error) => {
                 core.note_failure(error);
                 core.stats.step_failed(&report.key, error.to_string());
@@ -466,6 +483,7 @@ impl Reconciler {
             let renewed = item.row.seq != before;
             item.parked = false;
             match report.outcome {
+                Outcome::Failed(Error::InTheWay { until, .. }) => item.due = until,
                 Outcome::Failed(error) => {
                     item.failures = item.failures.saturating_add(1);
                     let waits_for_store = error.blames_the_store() && !store_ok;

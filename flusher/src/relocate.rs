@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::expect::{Writing, announce, durable, is_foreign, verify};
 use crate::identity::{attributes, own_mark};
 use crate::snapshot::Snapshot;
+use crate::unheard::What;
 
 /// How it ended.
 pub(crate) enum Moved {
@@ -48,7 +49,8 @@ pub(crate) async fn copy(
     let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);
     let request = core.remote().copy(&from, to, &attrs, etag.as_ref());
-    let stored = match core.putting(to, request).await {
+    let what = What::Replacement((inode.ino, origin.epoch));
+    let stored = match core.asking(to, what, request).await {
         Ok(stored) => stored,
         Err(error) => return source_changed(core, inode, origin, true, error).await,
     };
@@ -65,9 +67,11 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let key = ObjectKey::from(origin.key.as_str());
     let attrs = attributes(inode, core.config.node, origin.epoch, &key);
     let etag = origin.etag.clone().map(ETag);
+    let version = (inode.ino, origin.epoch);
+    core.nothing_in_the_way(&key, version)?;
     durable(core).await?;
     let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
-    let stored = match core.putting(&key, request).await {
+    let stored = match core.asking(&key, What::Replacement(version), request).await {
         Ok(stored) => stored,
         Err(error) => return source_changed(core, inode, origin, false, error).await,
     };

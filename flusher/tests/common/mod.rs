@@ -300,7 +300,10 @@ impl Rig {
     pub async fn object(&self, key: &str) -> Option<Bytes> {
         let key = ObjectKey::from(key);
         let meta = self.store.head(&key).await.unwrap()?;
-        Some(self.store.get(&key, 0..meta.size, None).await.unwrap())
+        match self.store.get(&key, 0..meta.size, None).await {
+            Err(remote::Error::NotFound { .. }) => None,
+            bytes => Some(bytes.unwrap()),
+        }
     }
 
     /// Every object below the root: files by name, directories with a slash, sorted.

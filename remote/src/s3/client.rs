@@ -2,7 +2,8 @@
 //!
 //! A request is repeated at most [`RETRIES_MAX`] times, after 0.1, 0.4 and 1.6 seconds (with jitter):
 //! when the connection could not be made or broke, and for answers that say "not now" (429 and 5xx).
-//! All requests made here may be repeated, except the one that completes an upload, which says so.
+//! How far that goes is for each request to say ([`Repeated`]): of one that makes or deletes an object, the first
+//! try may arrive after the second, and after what followed it; the caller must know that it was not heard of.
 
 use std::time::Duration;
 
@@ -28,6 +29,17 @@ const HASH_INLINE_BYTES: usize = 1024 * 1024;
 /// Longest response that isn't an object: a listing of 1000 keys of 1024 bytes, each three times as long encoded.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// When a request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeated {
+    /// Whenever that may help.
+    Always,
+    /// Only if the server can't have done it.
+    UnlessUnheard,
+    /// Only if it never left this machine.
+    UnlessSent,
+}
+
 /// A request to the bucket, before it is signed.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -41,7 +53,7 @@ pub(super) struct Request {
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
     body: Bytes,
-    once: bool,
+    repeated: Repeated,
 }
 
 impl Request {
@@ -59,7 +71,7 @@ impl Request {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
-            once: false,
+            repeated: Repeated::Always,
         }
     }
 
@@ -98,9 +110,9 @@ impl Request {
         self
     }
 
-    /// Sent once, not repeated if the connection breaks after it was sent.
-    pub(super) fn once(mut self) -> Request {
-        self.once = true;
+    /// Says when it may be sent again.
+    pub(super) fn repeated(mut self, repeated: Repeated) -> Request {
+        self.repeated = repeated;
         self
     }
 }
@@ -161,11 +173,13 @@ impl Client {
         for retries in 0.. {
             let outcome = self.send_once(request).await;
             let again = retries < RETRIES_MAX
-                && match &outcome {
-                    Ok(Ok(_)) => false,
-                    Ok(Err(refusal)) => refusal.is_temporary() && !request.once,
-                    Err(Failure { sent, error }) => {
-                        error.is_retryable() && !(*sent && request.once)
+                && match (&outcome, request.repeated) {
+                    (Ok(Ok(_)), _) => false,
+                    (Ok(Err(refusal)), Repeated::Always) => refusal.is_temporary(),
+                    (Ok(Err(refusal)), Repeated::UnlessUnheard) => refusal.is_not_now(),
+                    (Ok(Err(_)), Repeated::UnlessSent) => false,
+                    (Err(Failure { sent, error }), repeated) => {
+                        error.is_retryable() && (!sent || repeated == Repeated::Always)
                     }
                 };
             if !again {

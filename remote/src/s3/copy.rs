@@ -12,7 +12,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::S3;
-use super::client::{Answer, Request};
+use super::client::{Answer, Repeated, Request};
 use super::objects::{USER_METADATA, etag_of, metadata_headers, object_meta, same_etag};
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, Result};
@@ -77,7 +77,8 @@ impl S3 {
         let request = Request::new(op, from.as_str(), Method::PUT, Some(self.full(to)))
             .headers(&headers)?
             .headers(self.client.write_headers())?
-            .header("x-amz-metadata-directive", "REPLACE")?;
+            .header("x-amz-metadata-directive", "REPLACE")?
+            .repeated(Repeated::UnlessUnheard);
         let request = self.of_version(request, from, meta.etag.as_ref())?;
         let patience = Duration::from_secs(COPY_SECONDS + meta.size / COPY_BYTES_PER_SECOND);
         match tokio::time::timeout(patience, self.send_copy(op, from, request)).await {

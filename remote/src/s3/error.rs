@@ -73,6 +73,17 @@ impl Refusal {
             )
     }
 
+    /// Whether the server refused to begin with it, for now. Of another temporary failure nobody knows how much
+    /// was done before it.
+    pub(super) fn is_not_now(&self) -> bool {
+        let code = matches!(self.code.as_str(), "SlowDown" | "ServiceUnavailable");
+        let status = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        self.is_temporary() && (code || status)
+    }
+
     /// Whether a condition of the request did not hold.
     pub(super) fn is_precondition(&self) -> bool {
         self.status == StatusCode::PRECONDITION_FAILED

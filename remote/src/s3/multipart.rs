@@ -15,7 +15,7 @@ use md5::{Digest, Md5};
 use serde::Deserialize;
 
 use super::S3;
-use super::client::Request;
+use super::client::{Repeated, Request};
 use super::objects::{condition_header, etag_of, hex, put_of};
 use crate::error::{Error, Result};
 use crate::keys::ObjectKey;
@@ -44,7 +44,7 @@ impl S3 {
             .query("uploads", "")
             .headers(headers)?
             .headers(self.client.write_headers())?
-            .once();
+            .repeated(Repeated::UnlessSent);
         let answer = self.client.send(request).await?;
         let created: Created = quick_xml::de::from_reader(&answer.body[..]).map_err(|e| {
             Error::other(
@@ -107,7 +107,7 @@ impl S3 {
             .query("uploadId", upload.0.clone())
             .header("content-type", "application/xml")?
             .body(Bytes::from(parts_document(parts)))
-            .once();
+            .repeated(Repeated::UnlessSent);
         if let Some((name, value)) = condition_header(condition) {
             request = request.header(name, value)?;
         }

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use md5::{Digest, Md5};
 
 use super::S3;
-use super::client::{Answer, Request};
+use super::client::{Answer, Repeated, Request};
 use crate::attrs::PosixAttrs;
 use crate::error::{Error, Result};
 use crate::keys::ObjectKey;
@@ -123,7 +123,8 @@ impl S3 {
         let mut request = Request::new("write", key.as_str(), Method::PUT, Some(self.full(key)))
             .headers(&metadata_headers(attrs, false))?
             .headers(self.client.write_headers())?
-            .body(body.clone());
+            .body(body.clone())
+            .repeated(Repeated::UnlessUnheard);
         if let Some((name, value)) = condition_header(condition) {
             request = request.header(name, value)?;
         }
@@ -184,7 +185,8 @@ impl S3 {
 
     pub(super) async fn send_delete(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()> {
         let mut request =
-            Request::new("delete", key.as_str(), Method::DELETE, Some(self.full(key)));
+            Request::new("delete", key.as_str(), Method::DELETE, Some(self.full(key)))
+                .repeated(Repeated::UnlessUnheard);
         if let Some(etag) = if_match {
             request = request.header("if-match", &etag.0)?;
         }
@@ -204,7 +206,8 @@ impl S3 {
         )
         .headers(&metadata_headers(attrs, true))?
         .headers(self.client.write_headers())?
-        .header("content-type", MARKER_TYPE)?;
+        .header("content-type", MARKER_TYPE)?
+        .repeated(Repeated::UnlessUnheard);
         self.client.send(request).await.map(drop)
     }
 
@@ -214,7 +217,8 @@ impl S3 {
             dir.as_str(),
             Method::DELETE,
             Some(self.full(dir)),
-        );
+        )
+        .repeated(Repeated::UnlessUnheard);
         match self.client.try_send(&request).await? {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.is_no_such_key() => Ok(()),
