@@ -12,8 +12,8 @@
 //! ```
 //!
 //! With `SIMULATION_LATE=1` requests may also arrive when nobody waits for them any more, up to two minutes late. About one
-//! world in two hundred is not as promised then: a daemon that was killed had put an object, its successor put and
-//! deleted the same key, and then the first one arrives. So no test but that of the sameness of worlds has it.
+//! world in five hundred is not as promised then: a put broke off, was repeated with success, the daemon ended, the next
+//! one deleted the key, and then the first put arrives. So no test but that of the sameness of worlds has it.
 
 #![allow(
     clippy::expect_used,
