@@ -60,12 +60,8 @@ pub(crate) async fn remember_attempts(core: &Core) -> Result<(), Error> {
             return Ok(());
         };
         after = Some(last.key.clone());
-        for row in page {
-            let what = match row.attempted {
-                true => What::Creation,
-                false => What::Deletion,
-            };
-            core.was_asked_before(&row.key, what);
+        for row in page.into_iter().filter(|row| row.attempted) {
+            core.was_asked_before(&row.key, What::Creation);
         }
     }
 }

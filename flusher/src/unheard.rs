@@ -8,8 +8,9 @@
 //!   other version is put while that may happen. The same version may be: whichever of two puts arrives last
 //!   leaves the same.
 //!
-//! Of the daemon before this one the journal has the list. Each key that something new was to be put to, and not
-//! heard to be there, is garbage that says so; each other one that is garbage was perhaps being deleted.
+//! What the daemon before this one was to put somewhere new, and did not hear of, the journal lists: such a key is
+//! garbage that says so. What it was replacing or deleting when it died is not known: few of the many keys that
+//! are garbage, and all of them to wait for `late_max` after each start would be too much.
 
 use std::collections::HashMap;
 use std::time::Duration;
