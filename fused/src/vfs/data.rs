@@ -26,8 +26,10 @@ impl Vfs {
     /// Reads up to `len` bytes at `offset`; short at the end of the file.
     pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
         let file = self.handle(handle)?.file;
-        let _here = file.residency.read().await;
-        self.fetch_for_read(&file, offset, len as u64).await?;
+        let here = Arc::clone(&file.residency).read_owned().await;
+        if self.needs_fetch(&file) {
+            return self.read_cold(&file, here, offset, len).await;
+        }
         Ok(file.extents.read_hot(offset, len).await?)
     }
 
@@ -94,7 +96,9 @@ impl Vfs {
                     let mut source = file.source.write();
                     source.valid = source.valid.min(size);
                 }
-                file.extents.truncate(size)?;
+                let truncated = file.extents.truncate(size);
+                file.fetch.arrivals.forget();
+                truncated?;
                 self.match_times(&file, &inode)?;
             }
             None => {

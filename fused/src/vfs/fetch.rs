@@ -1,9 +1,7 @@
 //! Bytes that are only in the store.
 //!
-//! A read waits for the bytes that it asks for, no others; what follows a reader that goes on is fetched
-//! ahead of it (see `readahead`), and once half of a file has been read into the cache, so is the rest:
-//! a file that is all here needs no daemon. Each byte is fetched once however many readers want it (see
-//! `flights`). Every request carries the etag that the file had at open, so one open never mixes two
+//! Each byte is fetched once however many readers want it (see `flights`), and stored; who only reads waits for
+//! its arrival (see `cold_reads`), who changes the file until it is stored. Every request carries the etag that the file had at open, so one open never mixes two
 //! versions. Memory is bounded over all files, apart for readers that wait and for what is fetched
 //! ahead. An error reaches every reader that needs the bytes; the next read tries again.
 
@@ -11,11 +9,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use journal::Origin;
 use nix::errno::Errno;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::arrivals::{Moment, Shelf};
+use super::flights::Claim;
 use super::open_table::OpenFile;
 use super::{Error, Result, Vfs};
 
@@ -24,10 +25,7 @@ use super::{Error, Result, Vfs};
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
 
 /// What a read of a few bytes is rounded out to: a request costs more than that.
-const REQUEST_BYTES_MIN: u64 = 32 << 10;
-
-/// Files up to this length are fetched whole, by one request.
-const WHOLE_BYTES_MAX: u64 = 256 << 10;
+pub(super) const REQUEST_BYTES_MIN: u64 = 32 << 10;
 
 /// Requests of one caller side by side.
 const REQUESTS_MAX: usize = 8;
@@ -37,7 +35,7 @@ const PERMIT_BYTES: u64 = 4096;
 
 /// Who wants the bytes.
 #[derive(Clone, Copy, Debug)]
-enum Wish {
+pub(super) enum Wish {
     /// Somebody waits.
     Now,
     /// Somebody may want them soon.
@@ -58,6 +56,7 @@ impl Wish {
 pub struct Fetcher {
     now: Semaphore,
     ahead: Semaphore,
+    shelf: Shelf,
 }
 
 impl Default for Fetcher {
@@ -66,6 +65,7 @@ impl Default for Fetcher {
         Self {
             now: permits(Wish::Now),
             ahead: permits(Wish::Ahead),
+            shelf: Shelf::default(),
         }
     }
 }
@@ -113,10 +113,8 @@ impl Vfs {
         let range = offset..offset.saturating_add(len);
         let edges_bytes = 2 * REQUEST_BYTES_MIN;
         let _memory = self.inner.fetcher.memory(edges_bytes, Wish::Now).await;
-        self.fill(file, |valid| {
-            file.extents.missing_edges(range.clone(), valid)
-        })
-        .await
+        let missing = |valid| file.extents.missing_edges(range.clone(), valid);
+        self.fill(file, missing, |_, _| {}).await
     }
 
     /// Makes `[offset, offset + len)` resident.
@@ -133,39 +131,8 @@ impl Vfs {
             .await
     }
 
-    /// Makes what is read resident, and starts on what may be read next.
-    pub(super) async fn fetch_for_read(
-        &self,
-        file: &Arc<OpenFile>,
-        offset: u64,
-        len: u64,
-    ) -> Result<()> {
-        if !self.needs_fetch(file) {
-            return Ok(());
-        }
-        let valid = file.source.read().valid;
-        let wanted = offset..offset.saturating_add(len).min(valid);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        if valid <= WHOLE_BYTES_MAX {
-            return self.fetch(file, 0..valid, Wish::Now).await;
-        }
-        let half_is_here = file.fetch.fetched_bytes.load(Ordering::Relaxed) > valid / 2;
-        if half_is_here && !file.fetch.whole_started.swap(true, Ordering::AcqRel) {
-            self.start_ahead(file, 0..valid);
-        }
-        let ahead = file.fetch.readahead.lock().read(&wanted, valid);
-        if !ahead.is_empty() {
-            self.start_ahead(file, ahead);
-        }
-        let start = wanted.start / REQUEST_BYTES_MIN * REQUEST_BYTES_MIN;
-        let end = wanted.end.next_multiple_of(REQUEST_BYTES_MIN);
-        self.fetch(file, start..end, Wish::Now).await
-    }
-
     /// Fetches in the background. What fails is fetched by the read that needs it.
-    fn start_ahead(&self, file: &Arc<OpenFile>, range: Range<u64>) {
+    pub(super) fn start_ahead(&self, file: &Arc<OpenFile>, range: Range<u64>) {
         let vfs = self.clone();
         let file = file.clone();
         tokio::spawn(async move {
@@ -193,40 +160,73 @@ impl Vfs {
     /// are next.
     async fn fetch_once(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
         loop {
+            let since = file.fetch.arrivals.now();
             let missing = file
                 .extents
                 .missing(range.clone(), file.source.read().valid);
             let (claims, landings) = file.fetch.flights.claim(&missing);
             for claim in claims {
-                let bytes = claim.range.end - claim.range.start;
-                let _memory = self.inner.fetcher.memory(bytes, wish).await;
-                self.fill(file, |valid| {
-                    let end = claim.range.end.min(valid);
-                    file.extents.missing(claim.range.start..end, valid)
-                })
-                .await?;
-                file.fetch.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.inner.space.grew();
+                self.bring(file, &claim, since, wish).await?;
             }
             if landings.is_empty() {
                 return all_here(file, range);
             }
-            for landing in landings {
-                landing.wait().await;
+            for mut landing in landings {
+                landing.end().await;
             }
         }
     }
 
+    /// Makes what was claimed resident; who waits to read it is told as soon as it has arrived.
+    ///
+    /// `since` is from before it was seen to be missing: what a program has written since is not hidden from readers.
+    pub(super) async fn bring(
+        &self,
+        file: &OpenFile,
+        claim: &Claim,
+        since: Moment,
+        wish: Wish,
+    ) -> Result<()> {
+        let bytes = claim.range.end - claim.range.start;
+        let fetcher = &self.inner.fetcher;
+        let _memory = fetcher.memory(bytes, wish).await;
+        let missing = |valid: u64| {
+            let end = claim.range.end.min(valid);
+            file.extents.missing(claim.range.start..end, valid)
+        };
+        // While somebody writes, what arrives may be older than what is there by then.
+        let is_only_read = !file.has_writers();
+        self.fill(file, missing, |start, bytes| {
+            let is_all =
+                start == claim.range.start && bytes.len() as u64 == claim.range.end - start;
+            let arrivals = &file.fetch.arrivals;
+            if is_only_read && is_all && fetcher.shelf.put(arrivals, since, start, bytes.clone()) {
+                claim.arrived();
+            }
+        })
+        .await?;
+        file.fetch.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.space.grew();
+        Ok(())
+    }
+
     /// Fetches what `missing` says, given the valid length. Our own flusher may replace or move the
     /// object meanwhile; what is not local is the same in the new one, so that one is asked then.
-    async fn fill(&self, file: &OpenFile, missing: impl Fn(u64) -> Vec<Range<u64>>) -> Result<()> {
+    /// `arrived` is told of what has come, before it is stored.
+    async fn fill(
+        &self,
+        file: &OpenFile,
+        missing: impl Fn(u64) -> Vec<Range<u64>>,
+        arrived: impl Fn(u64, &Bytes),
+    ) -> Result<()> {
         loop {
             let source = file.source.read().clone();
             let ranges = missing(source.valid);
             let Some(origin) = source.origin.filter(|_| !ranges.is_empty()) else {
                 return Ok(());
             };
-            match self.fill_from(file, &origin, source.valid, ranges).await {
+            let filled = self.fill_from(file, &origin, source.valid, ranges, &arrived);
+            match filled.await {
                 Err(Error::Remote { source, .. })
                     if is_another_version(&source) && self.renew_source(file, &origin).await? => {}
                 done => return done,
@@ -240,6 +240,7 @@ impl Vfs {
         origin: &Origin,
         valid: u64,
         missing: Vec<Range<u64>>,
+        arrived: &impl Fn(u64, &Bytes),
     ) -> Result<()> {
         stream::iter(missing.into_iter().map(Ok::<Range<u64>, Error>))
             .try_for_each_concurrent(2, |range| async move {
@@ -250,6 +251,7 @@ impl Vfs {
                     .get(file.ino, origin, range.clone())
                     .await
                     .map_err(|error| Error::fetching(&origin.key, error))?;
+                arrived(range.start, &bytes);
                 self.keep_fetched(&file.extents, range.start, bytes).await
             })
             .await

@@ -1,16 +1,19 @@
 //! How far the fetch of one open file is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::arrivals::Arrivals;
 use super::flights::Flights;
 use super::readahead::Readahead;
 
 /// The progress of one open file's fetch.
 #[derive(Default)]
 pub struct FetchState {
-    pub(super) flights: Flights,
+    pub(super) flights: Arc<Flights>,
+    pub(super) arrivals: Arc<Arrivals>,
     pub(super) readahead: Mutex<Readahead>,
     /// Bytes that were fetched because of reads.
     pub(super) fetched_bytes: AtomicU64,
@@ -22,6 +25,7 @@ pub struct FetchState {
 impl FetchState {
     /// Everything has been evicted.
     pub(super) fn restart(&self) {
+        self.arrivals.forget();
         *self.readahead.lock() = Readahead::default();
         self.fetched_bytes.store(0, Ordering::Release);
         self.whole_started.store(false, Ordering::Release);

@@ -12,7 +12,8 @@
 //! | `open_table`, `open`, `changes` | open files, their mode, close; what was changed meanwhile |
 //! | `listener` | what the flusher tells of that concerns open files |
 //! | `nursery` | extent files made ahead while many files are created |
-//! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
+//! | `data` | read, write, truncate, fsync |
+//! | `cold_reads`, `readahead`, `fetch`, `fetch_state`, `flights`, `arrivals` | bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
 //! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
@@ -20,9 +21,11 @@
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
 
+mod arrivals;
 mod attributes;
 mod caller;
 mod changes;
+mod cold_reads;
 mod data;
 mod directories;
 mod directory_blocks;

@@ -221,6 +221,9 @@ impl OpenTable {
             counts.opens += 1;
             counts.writers += u32::from(writes);
         }
+        if writes {
+            file.fetch.arrivals.forget();
+        }
         *slot.open.lock() = Some(file.clone());
         let id = self.next_handle.fetch_add(1, Ordering::Relaxed) + 1;
         let handle = Handle { file, writes };
@@ -236,6 +239,9 @@ impl OpenTable {
     /// Forgets an open (under the slot's gate); says what it was the last of.
     pub fn closed(&self, slot: &Slot, id: u64) -> Option<Closed> {
         let handle = self.handles.write().remove(&id)?;
+        if handle.writes {
+            handle.file.fetch.arrivals.forget();
+        }
         let mut counts = handle.file.counts.lock();
         counts.opens -= 1;
         counts.writers -= u32::from(handle.writes);
