@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use journal::Origin;
 use nix::errno::Errno;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::arrivals::{Moment, Shelf};
 use super::flights::Claim;
 use super::open_table::OpenFile;
+use super::readahead::WINDOW_BYTES_MAX;
 use super::{Error, Result, Vfs};
 
 /// The longest ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
@@ -29,9 +29,6 @@ pub(super) const REQUEST_BYTES_MIN: u64 = 32 << 10;
 
 /// Requests of one caller side by side.
 const REQUESTS_MAX: usize = 8;
-
-/// What one permit stands for.
-const PERMIT_BYTES: u64 = 4096;
 
 /// Who wants the bytes.
 #[derive(Clone, Copy, Debug)]
@@ -47,41 +44,33 @@ impl Wish {
     const fn bytes_max(self) -> u64 {
         match self {
             Wish::Now => 32 << 20,
-            Wish::Ahead => 64 << 20,
+            // The longest window, and what is just being read.
+            Wish::Ahead => WINDOW_BYTES_MAX + REQUEST_BYTES_MAX,
         }
     }
 }
 
 /// What all fetches share.
 pub struct Fetcher {
-    now: Semaphore,
-    ahead: Semaphore,
-    shelf: Shelf,
+    now: Shelf,
+    ahead: Shelf,
 }
 
 impl Default for Fetcher {
     fn default() -> Self {
-        let permits = |wish: Wish| Semaphore::new((wish.bytes_max() / PERMIT_BYTES) as usize);
         Self {
-            now: permits(Wish::Now),
-            ahead: permits(Wish::Ahead),
-            shelf: Shelf::default(),
+            now: Shelf::new(Wish::Now.bytes_max()),
+            ahead: Shelf::new(Wish::Ahead.bytes_max()),
         }
     }
 }
 
 impl Fetcher {
-    /// Memory for a request of so many bytes.
-    async fn memory(&self, bytes: u64, wish: Wish) -> Option<SemaphorePermit<'_>> {
-        let semaphore = match wish {
+    fn shelf(&self, wish: Wish) -> &Shelf {
+        match wish {
             Wish::Now => &self.now,
             Wish::Ahead => &self.ahead,
-        };
-        let permits = bytes
-            .div_ceil(PERMIT_BYTES)
-            .min(wish.bytes_max() / PERMIT_BYTES);
-        // Never closed.
-        semaphore.acquire_many(permits as u32).await.ok()
+        }
     }
 }
 
@@ -112,7 +101,7 @@ impl Vfs {
         }
         let range = offset..offset.saturating_add(len);
         let edges_bytes = 2 * REQUEST_BYTES_MIN;
-        let _memory = self.inner.fetcher.memory(edges_bytes, Wish::Now).await;
+        let _memory = self.inner.fetcher.now.room(edges_bytes).await;
         let missing = |valid| file.extents.missing_edges(range.clone(), valid);
         self.fill(file, missing, |_, _| {}).await
     }
@@ -188,8 +177,8 @@ impl Vfs {
         wish: Wish,
     ) -> Result<()> {
         let bytes = claim.range.end - claim.range.start;
-        let fetcher = &self.inner.fetcher;
-        let _memory = fetcher.memory(bytes, wish).await;
+        let shelf = self.inner.fetcher.shelf(wish);
+        let room = shelf.room(bytes).await;
         let missing = |valid: u64| {
             let end = claim.range.end.min(valid);
             file.extents.missing(claim.range.start..end, valid)
@@ -199,8 +188,9 @@ impl Vfs {
         self.fill(file, missing, |start, bytes| {
             let is_all =
                 start == claim.range.start && bytes.len() as u64 == claim.range.end - start;
-            let arrivals = &file.fetch.arrivals;
-            if is_only_read && is_all && fetcher.shelf.put(arrivals, since, start, bytes.clone()) {
+            if let Some(room) = room.clone().filter(|_| is_only_read && is_all)
+                && shelf.put(&file.fetch.arrivals, since, start, bytes.clone(), room)
+            {
                 claim.arrived();
             }
         })

@@ -12,7 +12,7 @@ use std::ops::Range;
 const STREAMS_MAX: usize = 16;
 
 /// The longest window: enough for 20 Gb/s at 25 ms.
-const WINDOW_BYTES_MAX: u64 = 64 << 20;
+pub const WINDOW_BYTES_MAX: u64 = 64 << 20;
 
 /// One reader, as far as its requests tell.
 #[derive(Debug)]
