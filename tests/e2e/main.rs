@@ -24,6 +24,7 @@ mod doctor;
 mod existing_buckets;
 mod integrity;
 mod limits;
+mod loading;
 mod mounting;
 mod names;
 mod namespace;

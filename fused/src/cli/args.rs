@@ -42,6 +42,8 @@ pub(super) enum Command {
     Umount(Umount),
     /// Wait until files and directories are in the store
     Sync(Sync),
+    /// Bring files into the local cache, before they are read
+    Load(Load),
     /// Give up the local copies of files that are in the store
     Free(Free),
     /// Show how a mount is, or every mount of this machine
@@ -103,6 +105,16 @@ pub(super) struct Sync {
     /// Give up after so many seconds (default: never)
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub timeout: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Load {
+    /// Files or directories in fused mounts. What is in the cache already is not fetched again
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

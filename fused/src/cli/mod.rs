@@ -1,4 +1,4 @@
-//! The command line: `fused mount`, `umount`, `sync`, `free`, `status`, `doctor`, `install`, `man`.
+//! The command line: `fused mount`, `umount`, `sync`, `load`, `free`, `status`, `doctor`, `install`, `man`.
 //!
 //! The same binary is also a mount helper: mount(8) runs `/sbin/mount.fused URL DIR -o ...` for an fstab line
 //! of type `fused`, and `fused URL DIR -o ...` for type `fuse.fused`; [`args`] tells the forms apart.
@@ -13,10 +13,12 @@ mod error;
 mod foreground;
 mod free;
 mod install;
+mod load;
 mod logging;
 mod man;
 mod output;
 mod paths;
+mod progress;
 mod status;
 mod sync;
 mod umount;
@@ -60,6 +62,7 @@ fn run(command: Command) -> Result<(), Error> {
         }
         Command::Umount(umount) => umount::run(&umount),
         Command::Sync(sync) => sync::run(&sync),
+        Command::Load(load) => load::run(&load),
         Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
         Command::Doctor(doctor) => doctor::run(&doctor),

@@ -12,7 +12,9 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::mounts::Mount;
 use super::place;
-use super::protocol::{Done, Freed, LINE_BYTES_MAX, Progress, Reply, Request, Status, WirePath};
+use super::protocol::{
+    Done, Freed, LINE_BYTES_MAX, Loaded, Loading, Progress, Reply, Request, Status, WirePath,
+};
 
 /// A daemon that accepts connections does so at once.
 const CONNECT_SECS_MAX: i64 = 5;
@@ -20,7 +22,7 @@ const CONNECT_SECS_MAX: i64 = 5;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Freeing goes through every cached file: a million of them take less than this.
 const FREE_SILENCE_MAX: Duration = Duration::from_secs(600);
-/// The daemon speaks at least every ten seconds during a sync; three times that is silence.
+/// The daemon speaks at least every ten seconds during a sync or a load; three times that is silence.
 const SYNC_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Why the daemon can't be asked.
@@ -150,6 +152,27 @@ impl Client {
             match self.receive(SYNC_SILENCE_MAX)? {
                 Reply::Progress(progress) => on_progress(progress),
                 Reply::Done(done) => return Ok(done),
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Brings everything at and below the paths into the cache.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses. That something is not in the cache is no error but told by
+    /// [`Loaded::failed`] and [`Loaded::stopped`].
+    pub fn load(
+        &mut self,
+        paths: Vec<WirePath>,
+        mut on_progress: impl FnMut(Loading),
+    ) -> Result<Loaded, Error> {
+        self.send(&Request::Load { paths })?;
+        loop {
+            match self.receive(SYNC_SILENCE_MAX)? {
+                Reply::Loading(progress) => on_progress(progress),
+                Reply::Loaded(loaded) => return Ok(loaded),
                 other => return Err(unexpected(other)),
             }
         }

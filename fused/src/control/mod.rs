@@ -3,6 +3,7 @@
 
 pub mod client;
 mod line;
+mod load_request;
 pub mod mounts;
 mod place;
 pub mod protocol;

@@ -1,4 +1,4 @@
-//! What the daemon and `fused status`, `fused sync`, `fused free`, `fused umount` say to each other.
+//! What the daemon and `fused status`, `fused sync`, `fused load`, `fused free`, `fused umount` say to each other.
 //!
 //! A Unix stream socket, one JSON object a line, UTF-8, in both directions. A client sends a [`Request`];
 //! the daemon answers with [`Reply`] lines:
@@ -7,6 +7,8 @@
 //! - `{"op":"sync","paths":["a/b"],"timeout_ms":1000}` by any number of `{"event":"progress", ...}`, at least
 //!   one every ten seconds (so that a client can tell a long upload from a dead daemon), then one
 //!   `{"event":"done","unflushed":[...]}`;
+//! - `{"op":"load","paths":["a/b"]}` by `{"event":"loading", ...}` several times a second, then one
+//!   `{"event":"loaded", ...}` with the fields of [`Loaded`]; the load ends when the client closes the connection;
 //! - `{"op":"free","paths":["a/b"]}` is answered by one `{"event":"freed", ...}` with the fields of [`Freed`];
 //! - what the daemon doesn't understand, or can't do, by `{"event":"error","message":"..."}`.
 //!
@@ -43,6 +45,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// Bring everything at and below these paths into the cache.
+    Load {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
     /// Give up the local bytes of what is at and below these paths and in the store.
     Free {
         /// As for [`Request::Sync`].
@@ -60,6 +67,10 @@ pub enum Reply {
     Progress(Progress),
     /// To [`Request::Sync`], at its end.
     Done(Done),
+    /// To [`Request::Load`], while it goes on.
+    Loading(Loading),
+    /// To [`Request::Load`], at its end.
+    Loaded(Loaded),
     /// To [`Request::Free`].
     Freed(Freed),
     /// The request wasn't understood or couldn't be served.
@@ -96,6 +107,49 @@ pub struct Done {
     pub files_total: u64,
     /// Their bytes.
     pub bytes_total: u64,
+}
+
+/// How far a `load` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Loading {
+    /// Files that are not done yet.
+    pub files_left: u64,
+    /// Bytes that are still to be fetched.
+    pub bytes_left: u64,
+    /// Files met so far.
+    pub files_total: u64,
+    /// Bytes to be fetched in all, as far as they are known.
+    pub bytes_total: u64,
+    /// The totals may still grow.
+    pub listing: bool,
+}
+
+/// How a `load` ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Loaded {
+    /// Files of which something was fetched, and that are all in the cache now.
+    pub files: u64,
+    /// Bytes that were fetched.
+    pub bytes: u64,
+    /// Files that were all in the cache already.
+    pub resident: u64,
+    /// What could not be loaded. The daemon may name the first ones only.
+    pub failed: Vec<Failed>,
+    /// How many could not (at least the length of `failed`).
+    pub failed_total: u64,
+    /// Why it ended before its end, in words.
+    pub stopped: Option<String>,
+}
+
+/// What could not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Relative to the root of the file system.
+    pub path: WirePath,
+    /// Why not, in words.
+    pub reason: String,
 }
 
 /// What a `free` did.

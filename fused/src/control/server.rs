@@ -19,7 +19,7 @@ use super::protocol::{
     Freed, LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
     WirePath,
 };
-use super::{place, sync_request};
+use super::{load_request, place, sync_request};
 use crate::front;
 use crate::options::{JournalKind, MountOptions};
 use crate::vfs::Vfs;
@@ -144,6 +144,7 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
             Ok(Request::Sync { paths, timeout_ms }) => {
                 sync_request::answer(&mut writer, &vfs, paths, timeout_ms).await
             }
+            Ok(Request::Load { paths }) => load_request::answer(&mut writer, &vfs, paths).await,
             Ok(Request::Free { paths }) => match free(&vfs, &paths).await {
                 Ok(freed) => say(&mut writer, &Reply::Freed(freed)).await,
                 Err(error) => say_error(&mut writer, error).await,

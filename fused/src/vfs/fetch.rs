@@ -4,8 +4,8 @@
 //! ahead of it (see `readahead`), and once half of a file has been read into the cache, so is the rest:
 //! a file that is all here needs no daemon. Each byte is fetched once however many readers want it (see
 //! `flights`). Every request carries the etag that the file had at open, so one open never mixes two
-//! versions. Memory is bounded over all files, apart for readers that wait and for what is fetched
-//! ahead. An error reaches every reader that needs the bytes; the next read tries again.
+//! versions. Memory is bounded over all files, apart for readers that wait, for what is fetched
+//! ahead, and for `fused load`. An error reaches every reader that needs the bytes; the next read tries again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,18 +30,20 @@ const REQUEST_BYTES_MIN: u64 = 32 << 10;
 const WHOLE_BYTES_MAX: u64 = 256 << 10;
 
 /// Requests of one caller side by side.
-const REQUESTS_MAX: usize = 8;
+pub(super) const REQUESTS_MAX: usize = 8;
 
 /// What one permit stands for.
 const PERMIT_BYTES: u64 = 4096;
 
 /// Who wants the bytes.
 #[derive(Clone, Copy, Debug)]
-enum Wish {
+pub(super) enum Wish {
     /// Somebody waits.
     Now,
     /// Somebody may want them soon.
     Ahead,
+    /// They are to be here, whoever wants them. Whoever says so has the memory already.
+    Load,
 }
 
 impl Wish {
@@ -49,7 +51,7 @@ impl Wish {
     const fn bytes_max(self) -> u64 {
         match self {
             Wish::Now => 32 << 20,
-            Wish::Ahead => 64 << 20,
+            Wish::Ahead | Wish::Load => 64 << 20,
         }
     }
 }
@@ -58,6 +60,7 @@ impl Wish {
 pub struct Fetcher {
     now: Semaphore,
     ahead: Semaphore,
+    load: Semaphore,
 }
 
 impl Default for Fetcher {
@@ -66,6 +69,7 @@ impl Default for Fetcher {
         Self {
             now: permits(Wish::Now),
             ahead: permits(Wish::Ahead),
+            load: permits(Wish::Load),
         }
     }
 }
@@ -76,7 +80,17 @@ impl Fetcher {
         let semaphore = match wish {
             Wish::Now => &self.now,
             Wish::Ahead => &self.ahead,
+            Wish::Load => return None,
         };
+        Self::take(semaphore, bytes, wish).await
+    }
+
+    /// Memory for a request of a load. Apart from the request, because a load may end while it waits for it.
+    pub(super) async fn load_memory(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        Self::take(&self.load, bytes, Wish::Load).await
+    }
+
+    async fn take(semaphore: &Semaphore, bytes: u64, wish: Wish) -> Option<SemaphorePermit<'_>> {
         let permits = bytes
             .div_ceil(PERMIT_BYTES)
             .min(wish.bytes_max() / PERMIT_BYTES);
@@ -182,7 +196,7 @@ impl Vfs {
         });
     }
 
-    async fn fetch(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
+    pub(super) async fn fetch(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
         let end = range.end.min(file.source.read().valid);
         stream::iter(requests(range.start..end).map(Ok::<_, Error>))
             .try_for_each_concurrent(REQUESTS_MAX, |range| self.fetch_once(file, range, wish))
@@ -312,7 +326,7 @@ fn missing_edges(file: &OpenFile, offset: u64, len: u64) -> Vec<Range<u64>> {
 }
 
 /// Cuts a range where every request of the file is cut, so that two readers' requests are the same.
-fn requests(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+pub(super) fn requests(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let mut start = range.start;
     std::iter::from_fn(move || {
         let end = (start / REQUEST_BYTES_MAX + 1) * REQUEST_BYTES_MAX;

@@ -16,6 +16,7 @@
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
 //! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
+//! | `walk`, `load`, `room` | whole trees; bringing them in, as far as there is room |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
@@ -34,6 +35,7 @@ mod flights;
 mod ghosts;
 mod listener;
 mod listing;
+mod load;
 mod metadata;
 mod nursery;
 mod open;
@@ -42,12 +44,15 @@ mod readahead;
 mod reaper;
 mod recovery;
 mod replaced;
+mod room;
 mod set_id;
 mod space;
 mod tree;
+mod walk;
 mod xattrs;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use extents::{ExtentId, ExtentStore};
@@ -61,11 +66,13 @@ pub use directories::DirectoryEntry;
 pub use error::{Error, Result};
 pub use evict::Freed;
 pub use listener::Listener;
+pub use load::{Load, LoadProgress, Loaded, Stopped};
 pub use metadata::SetAttributes;
 pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;
 pub use recovery::Recovered;
 pub use space::Space;
+pub use walk::{Met, Unmet, Walk};
 
 /// When fsync(2) returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +152,8 @@ struct Inner {
     nursery: nursery::Nursery,
     reaper: reaper::Reaper,
     space: space::Ledger,
-    passthrough: std::sync::atomic::AtomicBool,
+    passthrough: AtomicBool,
+    ending: AtomicBool,
 }
 
 impl Vfs {
@@ -154,6 +162,7 @@ impl Vfs {
         let vfs = Self {
             inner: Arc::new(Inner {
                 passthrough: config.passthrough.into(),
+                ending: false.into(),
                 space: space::Ledger::default(),
                 config,
                 parts,
@@ -210,9 +219,16 @@ impl Vfs {
 
     /// The kernel refused a backing file: from now on every new open goes through the daemon.
     pub fn disable_passthrough(&self) {
-        self.inner
-            .passthrough
-            .store(false, std::sync::atomic::Ordering::Relaxed);
+        self.inner.passthrough.store(false, Ordering::Relaxed);
+    }
+
+    /// The daemon ends: what only fills the cache ends as well.
+    pub fn end(&self) {
+        self.inner.ending.store(true, Ordering::Relaxed);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.inner.ending.load(Ordering::Relaxed)
     }
 
     fn extents(&self) -> &ExtentStore {

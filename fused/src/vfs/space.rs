@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::evict::Evicted;
+use super::room::Room;
 use super::{Error, Inner, Result, Vfs};
 
 /// Eviction starts above this share of the budget, in percent, ...
@@ -44,8 +45,10 @@ const REMEMBERED_MAX: usize = 1 << 20;
 pub struct Ledger {
     clock: AtomicU64,
     last_use: Mutex<HashMap<Ino, u64>>,
-    look: Arc<Notify>,
-    freed: Notify,
+    pub(super) look: Arc<Notify>,
+    /// Told at the end of each look.
+    pub(super) freed: Notify,
+    pub(super) room: Room,
     budget_bytes: AtomicU64,
 }
 
@@ -186,33 +189,55 @@ impl Vfs {
         }
     }
 
-    async fn evict_to_low(&self) -> Result<()> {
+    async fn look_for_space(&self) -> Result<()> {
+        let room = &self.inner.space.room;
+        let look = room.look();
         let used = self.extents().used_bytes();
-        let Some(low) = self.evicts_to(used) else {
-            return Ok(());
+        let enough = match self.evicts_to(used, look.wanted_bytes) {
+            Some(low) => self.evict_to(low).await,
+            None => Ok(true),
         };
+        room.looked(&look, matches!(enough, Ok(true)));
+        enough.map(drop)
+    }
+
+    /// Whether there was enough to evict.
+    async fn evict_to(&self, low: u64) -> Result<bool> {
         let mut unneeded = Vec::new();
         let mut freed = 0;
+        let mut enough = false;
         for id in self.oldest_first()? {
-            if self.extents().used_bytes().saturating_sub(freed) <= low {
+            enough = self.extents().used_bytes().saturating_sub(freed) <= low;
+            if enough {
                 break;
+            }
+            if self.inner.space.room.is_held(Ino(id.ino)) {
+                continue;
             }
             if let Evicted::Superseded { id, bytes } = self.evict(Ino(id.ino)).await? {
                 unneeded.push(id);
                 freed += bytes;
             }
         }
-        self.remove_all(unneeded).await
+        self.remove_all(unneeded).await?;
+        Ok(enough || self.extents().used_bytes() <= low)
     }
 
-    /// How much is to be left of what is `used`, if any is to go.
-    fn evicts_to(&self, used: u64) -> Option<u64> {
-        let budget = self.cache_budget();
+    /// How much is to be left of what is `used`, if any is to go, so that there is room for what is `wanted`.
+    fn evicts_to(&self, used: u64, wanted: u64) -> Option<u64> {
+        let low = self.cache_budget() / 100 * LOW_PERCENT;
         if self.journal().is_short_of_space() {
             let kept = used / 100 * SHORT_KEEP_PERCENT;
-            return Some(kept.min(budget / 100 * LOW_PERCENT));
+            return Some(kept.min(low));
         }
-        (used > budget / 100 * HIGH_PERCENT).then_some(budget / 100 * LOW_PERCENT)
+        let high = self.high_watermark();
+        let low = low.min(high.saturating_sub(wanted));
+        (used.saturating_add(wanted) > high).then_some(low)
+    }
+
+    /// What the cache may hold before the evictor takes something from it.
+    pub(super) fn high_watermark(&self) -> u64 {
+        self.cache_budget() / 100 * HIGH_PERCENT
     }
 
     fn oldest_first(&self) -> Result<Vec<ExtentId>> {
@@ -243,7 +268,7 @@ pub fn spawn_evictor(inner: &Arc<Inner>) {
             };
             let vfs = Vfs { inner };
             vfs.look_at_budget();
-            if let Err(error) = vfs.evict_to_low().await {
+            if let Err(error) = vfs.look_for_space().await {
                 tracing::error!(%error, "cannot free cache space");
             }
             vfs.inner.space.freed.notify_waiters();
