@@ -31,5 +31,6 @@ mod namespace;
 mod other_stores;
 mod outages;
 mod partial_files;
+mod pinning;
 mod removed_names;
 mod semantics;

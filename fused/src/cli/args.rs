@@ -44,6 +44,10 @@ pub(super) enum Command {
     Sync(Sync),
     /// Bring files into the local cache, before they are read
     Load(Load),
+    /// Keep files and directories in the local cache, with what comes below them later
+    Pin(Pin),
+    /// Let go what was pinned at and below paths
+    Unpin(Unpin),
     /// Give up the local copies of files that are in the store
     Free(Free),
     /// Show how a mount is, or every mount of this machine
@@ -118,8 +122,31 @@ pub(super) struct Load {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Pin {
+    /// Files or directories in fused mounts. They are loaded as well, and never evicted
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Only pin: what is not in the cache comes when it is read
+    #[arg(long)]
+    pub no_load: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Unpin {
+    /// Files or directories in fused mounts
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Free {
-    /// Files or directories in fused mounts. What is not in the store yet is kept
+    /// Files or directories in fused mounts. What is pinned or not in the store yet is kept
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
     /// Print the result as one JSON object

@@ -42,11 +42,18 @@ pub(super) struct Report {
 
 /// Runs the command.
 pub(super) fn run(args: &Load) -> Result<(), Error> {
-    load(&args.paths, args.json)
+    let report = load(&args.paths, args.json)?;
+    match args.json {
+        true => {
+            output::print_json(&report)?;
+            report.exit()
+        }
+        false => report.tell(),
+    }
 }
 
-/// Loads, and tells the outcome; an error if something is not in the cache then.
-pub(super) fn load(paths: &[PathBuf], json: bool) -> Result<(), Error> {
+/// Loads, with a bar unless the report is for a program.
+pub(super) fn load(paths: &[PathBuf], json: bool) -> Result<Report, Error> {
     let mounts =
         mounts::read().map_err(|error| Error::path("/proc/self/mountinfo", error.to_string()))?;
     let started = Instant::now();
@@ -59,16 +66,25 @@ pub(super) fn load(paths: &[PathBuf], json: bool) -> Result<(), Error> {
     }
     report.elapsed_s = started.elapsed().as_secs_f64();
     report.loaded = report.stopped.is_none() && report.failed_total == 0;
-    if json {
-        output::print_json(&report)?;
-    } else if report.loaded {
-        output::print(&summary(&report))?;
-    } else {
-        output::complain(&failure(&report));
+    Ok(report)
+}
+
+impl Report {
+    /// Tells the outcome to people; an error if something is not in the cache.
+    pub(super) fn tell(&self) -> Result<(), Error> {
+        match self.loaded {
+            true => output::print(&summary(self))?,
+            false => output::complain(&failure(self)),
+        }
+        self.exit()
     }
-    match report.loaded {
-        true => Ok(()),
-        false => Err(Error::Told { exit_code: 1 }),
+
+    /// An error if something is not in the cache.
+    pub(super) fn exit(&self) -> Result<(), Error> {
+        match self.loaded {
+            true => Ok(()),
+            false => Err(Error::Told { exit_code: 1 }),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The command line: `fused mount`, `umount`, `sync`, `load`, `free`, `status`, `doctor`, `install`, `man`.
+//! The command line: `fused mount`, `umount`, `sync`, `load`, `pin`, `unpin`, `free`, `status`, `doctor`, `install`, `man`.
 //!
 //! The same binary is also a mount helper: mount(8) runs `/sbin/mount.fused URL DIR -o ...` for an fstab line
 //! of type `fused`, and `fused URL DIR -o ...` for type `fuse.fused`; [`args`] tells the forms apart.
@@ -18,6 +18,7 @@ mod logging;
 mod man;
 mod output;
 mod paths;
+mod pin;
 mod progress;
 mod status;
 mod sync;
@@ -63,6 +64,8 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Umount(umount) => umount::run(&umount),
         Command::Sync(sync) => sync::run(&sync),
         Command::Load(load) => load::run(&load),
+        Command::Pin(pin) => pin::run(&pin),
+        Command::Unpin(unpin) => pin::undo(&unpin),
         Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
         Command::Doctor(doctor) => doctor::run(&doctor),

@@ -13,7 +13,8 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use super::mounts::Mount;
 use super::place;
 use super::protocol::{
-    Done, Freed, LINE_BYTES_MAX, Loaded, Loading, Progress, Reply, Request, Status, WirePath,
+    Done, Freed, LINE_BYTES_MAX, Loaded, Loading, Progress, Reply, Request, Status, Unpinned,
+    WirePath,
 };
 
 /// A daemon that accepts connections does so at once.
@@ -175,6 +176,32 @@ impl Client {
                 Reply::Loaded(loaded) => return Ok(loaded),
                 other => return Err(unexpected(other)),
             }
+        }
+    }
+
+    /// Pins the paths; answers how many were not pinned before.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses.
+    pub fn pin(&mut self, paths: Vec<WirePath>) -> Result<u64, Error> {
+        self.send(&Request::Pin { paths })?;
+        match self.receive(FREE_SILENCE_MAX)? {
+            Reply::Pinned { count } => Ok(count),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Takes the pins from everything at and below the paths.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses.
+    pub fn unpin(&mut self, paths: Vec<WirePath>) -> Result<Unpinned, Error> {
+        self.send(&Request::Unpin { paths })?;
+        match self.receive(FREE_SILENCE_MAX)? {
+            Reply::Unpinned(unpinned) => Ok(unpinned),
+            other => Err(unexpected(other)),
         }
     }
 

@@ -68,7 +68,7 @@ fn sentence(stopped: Stopped) -> String {
             dirty_bytes,
         }) => format!(
             "the cache is full: it holds {} of {}, {} of it not in the store yet, and the next file needs {}; what is \
-             loaded, open or not in the store stays. Make cache_size larger, free other files, or load less",
+             loaded, pinned, open or not in the store stays. Make cache_size larger, free other files, or load less",
             format_bytes(used_bytes),
             format_bytes(budget_bytes),
             format_bytes(dirty_bytes),

@@ -5,6 +5,7 @@ pub mod client;
 mod line;
 mod load_request;
 pub mod mounts;
+mod pin_request;
 mod place;
 pub mod protocol;
 pub mod server;

@@ -1,4 +1,4 @@
-//! What the daemon and `fused status`, `fused sync`, `fused load`, `fused free`, `fused umount` say to each other.
+//! What the daemon and `fused status`, `fused sync`, `fused load`, `fused pin`, `fused free`, `fused umount` say to each other.
 //!
 //! A Unix stream socket, one JSON object a line, UTF-8, in both directions. A client sends a [`Request`];
 //! the daemon answers with [`Reply`] lines:
@@ -9,6 +9,8 @@
 //!   `{"event":"done","unflushed":[...]}`;
 //! - `{"op":"load","paths":["a/b"]}` by `{"event":"loading", ...}` several times a second, then one
 //!   `{"event":"loaded", ...}` with the fields of [`Loaded`]; the load ends when the client closes the connection;
+//! - `{"op":"pin","paths":["a/b"]}` by `{"event":"pinned","count":1}`, `{"op":"unpin","paths":["a/b"]}` by one
+//!   `{"event":"unpinned", ...}` with the fields of [`Unpinned`]; both are durable then;
 //! - `{"op":"free","paths":["a/b"]}` is answered by one `{"event":"freed", ...}` with the fields of [`Freed`];
 //! - what the daemon doesn't understand, or can't do, by `{"event":"error","message":"..."}`.
 //!
@@ -50,6 +52,16 @@ pub enum Request {
         /// As for [`Request::Sync`].
         paths: Vec<WirePath>,
     },
+    /// Keep these files and what is below these directories in the cache.
+    Pin {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
+    /// Take the pins from everything at and below these paths.
+    Unpin {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
     /// Give up the local bytes of what is at and below these paths and in the store.
     Free {
         /// As for [`Request::Sync`].
@@ -71,6 +83,13 @@ pub enum Reply {
     Loading(Loading),
     /// To [`Request::Load`], at its end.
     Loaded(Loaded),
+    /// To [`Request::Pin`].
+    Pinned {
+        /// Paths that were not pinned before.
+        count: u64,
+    },
+    /// To [`Request::Unpin`].
+    Unpinned(Unpinned),
     /// To [`Request::Free`].
     Freed(Freed),
     /// The request wasn't understood or couldn't be served.
@@ -152,6 +171,25 @@ pub struct Failed {
     pub reason: String,
 }
 
+/// What an `unpin` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unpinned {
+    /// Pins that are gone.
+    pub count: u64,
+    /// What stays in the cache all the same.
+    pub still: Vec<StillPinned>,
+}
+
+/// What a pinned directory keeps in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillPinned {
+    /// Relative to the root of the file system.
+    pub path: WirePath,
+    /// The directory above it that is pinned.
+    pub by: WirePath,
+}
+
 /// What a `free` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -164,6 +202,8 @@ pub struct Freed {
     pub dirty: u64,
     /// Files kept because they are open and the kernel reads and writes them by itself.
     pub in_use: u64,
+    /// Files kept because they are pinned.
+    pub pinned: u64,
 }
 
 /// A file that is not in the store after a `sync`.
@@ -218,6 +258,8 @@ pub struct Status {
     pub corrupt_blocks: u64,
     /// Files whose object was changed by somebody else meanwhile.
     pub conflicts: Sample,
+    /// Paths that are pinned.
+    pub pinned: Sample,
     /// Keys of the bucket that can't be shown as file names.
     pub hidden_keys: Sample,
     /// The last thing that failed.

@@ -17,6 +17,7 @@
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
 //! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
 //! | `walk`, `load`, `room` | whole trees; bringing them in, as far as there is room |
+//! | `pins` | what is to stay here |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
@@ -40,6 +41,7 @@ mod metadata;
 mod nursery;
 mod open;
 mod open_table;
+mod pins;
 mod readahead;
 mod reaper;
 mod recovery;
@@ -70,6 +72,7 @@ pub use load::{Load, LoadProgress, Loaded, Stopped};
 pub use metadata::SetAttributes;
 pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;
+pub use pins::{Pinned, Unpinned, is_below};
 pub use recovery::Recovered;
 pub use space::Space;
 pub use walk::{Met, Unmet, Walk};
