@@ -21,6 +21,7 @@ mod crashes;
 mod data;
 mod directories;
 mod doctor;
+mod eviction;
 mod existing_buckets;
 mod integrity;
 mod limits;

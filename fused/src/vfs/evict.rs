@@ -122,6 +122,9 @@ impl Vfs {
         let Some(inode) = self.evictable(ino).await? else {
             return Ok(Evicted::Nothing);
         };
+        if self.extents().standing(extent_id(&inode))?.is_none() {
+            return Ok(Evicted::Nothing);
+        }
         if self.pinned(ino).await? != Pinned::No {
             return Ok(Evicted::Pinned);
         }

@@ -170,7 +170,6 @@ impl Job {
         let _ = walk.await;
         let held = std::mem::take(&mut *self.held.lock());
         for ino in held {
-            self.vfs.inner.space.used(ino);
             self.vfs.inner.space.room.let_go(ino);
         }
     }
@@ -230,14 +229,17 @@ impl Job {
         let inode = vfs.inode(ino).await?;
         self.hold(ino);
         // The directory has been listed, so that what is here is known to be the object's.
-        if vfs.is_all_here(&inode)? {
+        if let Some(bytes) = vfs.all_here(&inode)? {
+            vfs.inner.space.tenants.wanted(ino, bytes);
             return Ok(0);
         }
         // Whoever looks at it next finds its attributes here as well.
         vfs.learn(inode).await?;
         let opened = vfs.open(ino, OpenRequest::default()).await?;
         let fetched = self.fetch_all(&opened.file, progress).await;
+        let stat = opened.file.extents.stat();
         vfs.release(opened.handle).await?;
+        vfs.inner.space.tenants.wanted(ino, stat?.allocated_bytes);
         fetched
     }
 
@@ -358,13 +360,16 @@ impl Drop for FileProgress<'_> {
 }
 
 impl Vfs {
-    /// Whether nothing of a file is in the store only.
-    fn is_all_here(&self, inode: &Inode) -> Result<bool> {
+    /// What a file takes of which nothing is in the store only.
+    fn all_here(&self, inode: &Inode) -> Result<Option<u64>> {
         if inode.size == 0 {
-            return Ok(true);
+            return Ok(Some(0));
         }
         let extents = self.extents().open_file(extent_id(inode))?;
-        Ok(extents.is_some_and(|extents| extents.is_resident(inode.content.valid)))
+        match extents.filter(|extents| extents.is_resident(inode.content.valid)) {
+            Some(extents) => Ok(Some(extents.stat()?.allocated_bytes)),
+            None => Ok(None),
+        }
     }
 }
 

@@ -15,7 +15,8 @@
 //! | `data`, `fetch`, `fetch_state` | read, write, truncate, fsync; bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
-//! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
+//! | `space` | statfs, the cache budget, holding writers back |
+//! | `evict`, `evictor`, `eviction_order` | giving up local bytes: how, when, of what |
 //! | `walk`, `load`, `room` | whole trees; bringing them in, as far as there is room |
 //! | `pins` | what is to stay here |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
@@ -30,6 +31,8 @@ mod directories;
 mod directory_blocks;
 mod error;
 mod evict;
+mod eviction_order;
+mod evictor;
 mod fetch;
 mod fetch_state;
 mod flights;
@@ -186,7 +189,7 @@ impl Vfs {
     /// until the last clone is gone.
     pub fn begin(&self) {
         reaper::spawn(&self.inner);
-        space::spawn_evictor(&self.inner);
+        evictor::spawn(&self.inner);
         if !self.inner.config.read_only {
             self.flusher().begin();
         }

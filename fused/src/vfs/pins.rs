@@ -64,6 +64,7 @@ impl Vfs {
                 unpinned.still.push((path.clone(), above));
             }
         }
+        self.inner.space.tenants.recount();
         self.durable(paths).await?;
         Ok(unpinned)
     }
