@@ -34,4 +34,5 @@ mod outages;
 mod partial_files;
 mod pinning;
 mod removed_names;
+mod residency;
 mod semantics;

@@ -48,6 +48,8 @@ pub(super) enum Command {
     Pin(Pin),
     /// Let go what was pinned at and below paths
     Unpin(Unpin),
+    /// Show how much of files and directories is in the local cache
+    Ls(Ls),
     /// Give up the local copies of files that are in the store
     Free(Free),
     /// Show how a mount is, or every mount of this machine
@@ -140,6 +142,19 @@ pub(super) struct Unpin {
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
     /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// Files or directories in fused mounts. Of a directory: its entries, each with all that is below it
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Each file below, instead of sums
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Print a JSON object a line
     #[arg(long)]
     pub json: bool,
 }

@@ -212,7 +212,7 @@ mod tests {
     fn the_man_page_has_every_command_and_every_option_with_its_default() {
         let page = man_page().replace("\\-", "-");
         for name in [
-            "mount", "umount", "sync", "load", "pin", "unpin", "free", "status", "doctor",
+            "mount", "umount", "sync", "load", "pin", "unpin", "ls", "free", "status", "doctor",
             "install", "man",
         ] {
             assert!(page.contains(&format!(".SS \"fused {name}\"")), "{name}");

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod line;
+mod list_request;
 mod load_request;
 pub mod mounts;
 mod pin_request;

@@ -1,4 +1,4 @@
-//! What the daemon and `fused status`, `fused sync`, `fused load`, `fused pin`, `fused free`, `fused umount` say to each other.
+//! What the daemon and `fused status`, `fused sync`, `fused load`, `fused pin`, `fused ls`, `fused free`, `fused umount` say to each other.
 //!
 //! A Unix stream socket, one JSON object a line, UTF-8, in both directions. A client sends a [`Request`];
 //! the daemon answers with [`Reply`] lines:
@@ -11,6 +11,9 @@
 //!   `{"event":"loaded", ...}` with the fields of [`Loaded`]; the load ends when the client closes the connection;
 //! - `{"op":"pin","paths":["a/b"]}` by `{"event":"pinned","count":1}`, `{"op":"unpin","paths":["a/b"]}` by one
 //!   `{"event":"unpinned", ...}` with the fields of [`Unpinned`]; both are durable then;
+//! - `{"op":"list","paths":["a/b"],"each":false}` by any number of `{"event":"entry", ...}` with the fields of
+//!   [`Entry`], `{"event":"unlisted", ...}` for what can't be listed, `{"event":"listing"}` as a sign of life, and
+//!   one `{"event":"listed"}` at the end;
 //! - `{"op":"free","paths":["a/b"]}` is answered by one `{"event":"freed", ...}` with the fields of [`Freed`];
 //! - what the daemon doesn't understand, or can't do, by `{"event":"error","message":"..."}`.
 //!
@@ -62,6 +65,14 @@ pub enum Request {
         /// As for [`Request::Sync`].
         paths: Vec<WirePath>,
     },
+    /// How much of what is at and below these paths is in the cache?
+    List {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+        /// Each file below them, instead of a sum for each entry of theirs.
+        #[serde(default)]
+        each: bool,
+    },
     /// Give up the local bytes of what is at and below these paths and in the store.
     Free {
         /// As for [`Request::Sync`].
@@ -90,6 +101,14 @@ pub enum Reply {
     },
     /// To [`Request::Unpin`].
     Unpinned(Unpinned),
+    /// To [`Request::List`], while it goes on.
+    Listing,
+    /// To [`Request::List`].
+    Entry(Entry),
+    /// To [`Request::List`]: this could not be listed.
+    Unlisted(Failed),
+    /// To [`Request::List`], at its end.
+    Listed,
     /// To [`Request::Free`].
     Freed(Freed),
     /// The request wasn't understood or couldn't be served.
@@ -162,7 +181,7 @@ pub struct Loaded {
     pub stopped: Option<String>,
 }
 
-/// What could not be loaded.
+/// What could not be loaded or listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// Relative to the root of the file system.
@@ -188,6 +207,48 @@ pub struct StillPinned {
     pub path: WirePath,
     /// The directory above it that is pinned.
     pub by: WirePath,
+}
+
+/// How much of a file, or of everything below a directory, is in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Relative to the root of the file system.
+    pub path: WirePath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Files that are counted.
+    pub files: u64,
+    /// Their sizes in bytes.
+    pub bytes: u64,
+    /// Of these, bytes in the cache.
+    pub resident: u64,
+    /// Files whose newest version is not in the store.
+    pub dirty: u64,
+    /// Whether it is pinned, or something above it is.
+    pub pinned: bool,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory, with everything below it.
+    Directory,
+    /// What only the journal has.
+    Other,
+}
+
+impl Entry {
+    /// `dirty`: something is not in the store yet; `store`: everything is, and nothing is here; else `clean`.
+    pub fn state(&self) -> &'static str {
+        match (self.dirty, self.bytes, self.resident) {
+            (1.., _, _) => "dirty",
+            (0, 1.., 0) => "store",
+            _ => "clean",
+        }
+    }
 }
 
 /// What a `free` did.

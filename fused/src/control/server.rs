@@ -19,7 +19,7 @@ use super::protocol::{
     Freed, LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
     WirePath,
 };
-use super::{load_request, pin_request, place, sync_request};
+use super::{list_request, load_request, pin_request, place, sync_request};
 use crate::front;
 use crate::options::{JournalKind, MountOptions};
 use crate::vfs::{Vfs, is_below};
@@ -150,6 +150,9 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
             }
             Ok(Request::Unpin { paths }) => {
                 say(&mut writer, &pin_request::unpin(&vfs, &paths).await).await
+            }
+            Ok(Request::List { paths, each }) => {
+                list_request::answer(&mut writer, &vfs, paths, each).await
             }
             Ok(Request::Free { paths }) => match free(&vfs, &paths).await {
                 Ok(freed) => say(&mut writer, &Reply::Freed(freed)).await,

@@ -18,7 +18,7 @@
 //! | `space` | statfs, the cache budget, holding writers back |
 //! | `evict`, `evictor`, `eviction_order` | giving up local bytes: how, when, of what |
 //! | `walk`, `load`, `room` | whole trees; bringing them in, as far as there is room |
-//! | `pins` | what is to stay here |
+//! | `pins`, `residency_report` | what is to stay here; what is here |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
@@ -49,6 +49,7 @@ mod readahead;
 mod reaper;
 mod recovery;
 mod replaced;
+mod residency_report;
 mod room;
 mod set_id;
 mod space;
@@ -77,6 +78,7 @@ pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;
 pub use pins::{Pinned, Unpinned, is_below};
 pub use recovery::Recovered;
+pub use residency_report::{Report, Residency};
 pub use space::Space;
 pub use walk::{Met, Unmet, Walk};
 

@@ -140,7 +140,7 @@ impl Vfs {
         Ok(value.into_bytes())
     }
 
-    async fn state(&self, inode: &Inode) -> Result<flusher::State> {
+    pub(super) async fn state(&self, inode: &Inode) -> Result<flusher::State> {
         if let Some(file) = self.inner.opens.get(inode.ino)
             && file.has_writers()
         {
@@ -154,7 +154,7 @@ impl Vfs {
         Ok(path.map(|path| keys::encode(&path).to_string()))
     }
 
-    fn resident_bytes(&self, inode: &Inode) -> Result<u64> {
+    pub(super) fn resident_bytes(&self, inode: &Inode) -> Result<u64> {
         let extents = match self.inner.opens.get(inode.ino) {
             Some(file) => file.extents.clone(),
             None => match self.extents().open_file(extent_id(inode))? {
