@@ -25,7 +25,7 @@ mod store;
 pub use error::Error;
 pub use file::{ExtentFile, READ_POOLED_MAX, Seal, SeekTo, Stat};
 pub use id::ExtentId;
-pub use store::{Capabilities, ExtentStore, IoMode, Options, PreviousRun, Usage};
+pub use store::{Capabilities, ExtentStore, IoMode, Options, PreviousRun, Standing, Usage};
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, Error>;

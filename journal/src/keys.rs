@@ -19,6 +19,7 @@
 //! | `W` node:8 ino:8 | opened by this node for writing; empty |
 //! | `O` node:8 ino:8 | unlinked on this node and waiting to be reaped; empty |
 //! | `B` node:8 ino:8 | the version before a truncating open, kept until the next one is safe |
+//! | `H` node:8 ino:8 | held on the local disk of this node, with all below it: a pin; empty |
 //! | `K` object key | claim -> the inode whose origin is this object |
 //! | `G` object key | garbage: an object to delete |
 //! | `P` ino:8 | multipart upload under way |
@@ -151,12 +152,16 @@ pub(crate) fn former(node: NodeId, ino: Ino) -> Vec<u8> {
     key(b'B', &[node.0, ino.0], &[])
 }
 
+pub(crate) fn pin(node: NodeId, ino: Ino) -> Vec<u8> {
+    key(b'H', &[node.0, ino.0], &[])
+}
+
 /// All rows of a tag and a node.
 pub(crate) fn of_node(tag: u8, node: NodeId) -> Vec<u8> {
     key(tag, &[node.0], &[])
 }
 
-/// The inode in a key made by [`unsynced`], [`writer`], [`orphan`] or [`former`].
+/// The inode in a key made by [`unsynced`], [`writer`], [`orphan`], [`former`] or [`pin`].
 pub(crate) fn parse_of_node(key: &[u8]) -> Option<Ino> {
     number_at(key, 9).map(Ino)
 }
@@ -252,6 +257,7 @@ mod tests {
             (b'W', writer(node, one)),
             (b'O', orphan(node, one)),
             (b'B', former(node, one)),
+            (b'H', pin(node, one)),
         ] {
             assert_eq!(key[0], tag);
             assert_eq!(&key[1..], b"\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01");

@@ -107,7 +107,7 @@ pub(crate) struct FormerRow {
     pub(crate) since: Timestamp,
 }
 
-/// `W`: the key says it all.
+/// `W`, `H`: the key says it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MarkRow;
 

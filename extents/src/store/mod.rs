@@ -90,6 +90,16 @@ pub struct Usage {
     pub fs_total_bytes: u64,
 }
 
+/// An extent file that nobody need have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its space, in bytes.
+    pub allocated_bytes: u64,
+    /// When it was last filled, changed or read, in seconds since 1970; of reads, most file systems note the first
+    /// of a day, or none.
+    pub last_use: i64,
+}
+
 /// The store. Clones share everything.
 #[derive(Clone)]
 pub struct ExtentStore {
@@ -360,6 +370,18 @@ impl ExtentStore {
         match std::fs::metadata(id.path(&self.inner.dir)) {
             Ok(metadata) => Ok(metadata.blocks() * STAT_BLOCK_BYTES),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::io("stat", id, error)),
+        }
+    }
+
+    /// What an extent file takes and when it was last used; `None` if there is none.
+    pub fn standing(&self, id: ExtentId) -> Result<Option<Standing>> {
+        match std::fs::metadata(id.path(&self.inner.dir)) {
+            Ok(metadata) => Ok(Some(Standing {
+                allocated_bytes: metadata.blocks() * STAT_BLOCK_BYTES,
+                last_use: metadata.atime().max(metadata.ctime()),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("stat", id, error)),
         }
     }

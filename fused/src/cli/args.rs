@@ -42,6 +42,14 @@ pub(super) enum Command {
     Umount(Umount),
     /// Wait until files and directories are in the store
     Sync(Sync),
+    /// Bring files into the local cache, before they are read
+    Load(Load),
+    /// Keep files and directories in the local cache, with what comes below them later
+    Pin(Pin),
+    /// Let go what was pinned at and below paths
+    Unpin(Unpin),
+    /// Show how much of files and directories is in the local cache
+    Ls(Ls),
     /// Give up the local copies of files that are in the store
     Free(Free),
     /// Show how a mount is, or every mount of this machine
@@ -106,8 +114,54 @@ pub(super) struct Sync {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Load {
+    /// Files or directories in fused mounts. What is in the cache already is not fetched again
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Pin {
+    /// Files or directories in fused mounts. They are loaded as well, and never evicted
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Only pin: what is not in the cache comes when it is read
+    #[arg(long)]
+    pub no_load: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Unpin {
+    /// Files or directories in fused mounts
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// Files or directories in fused mounts. Of a directory: its entries, each with all that is below it
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Each file below, instead of sums
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Free {
-    /// Files or directories in fused mounts. What is not in the store yet is kept
+    /// Files or directories in fused mounts. What is pinned or not in the store yet is kept
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
     /// Print the result as one JSON object

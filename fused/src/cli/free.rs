@@ -22,6 +22,7 @@ pub(super) fn run(args: &Free) -> Result<(), Error> {
         total.bytes += freed.bytes;
         total.dirty += freed.dirty;
         total.in_use += freed.in_use;
+        total.pinned += freed.pinned;
     }
     match args.json {
         true => output::print_json(&total),
@@ -39,6 +40,13 @@ fn summary(freed: &Freed) -> String {
     }
     if freed.in_use > 0 {
         let _ = write!(text, "; {} kept: open", files(freed.in_use));
+    }
+    if freed.pinned > 0 {
+        let _ = write!(
+            text,
+            "; {} kept: pinned (`fused unpin` first)",
+            files(freed.pinned)
+        );
     }
     text.push('\n');
     text
@@ -60,9 +68,11 @@ mod tests {
         freed.files = 2;
         freed.bytes = 3 << 20;
         freed.in_use = 4;
+        freed.pinned = 1;
         assert_eq!(
             summary(&freed),
-            "2 files, 3.0 MiB freed; 1 file kept: not in the store yet; 4 files kept: open\n"
+            "2 files, 3.0 MiB freed; 1 file kept: not in the store yet; 4 files kept: open; \
+             1 file kept: pinned (`fused unpin` first)\n"
         );
     }
 }

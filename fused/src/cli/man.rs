@@ -65,6 +65,14 @@ const EXAMPLES: &[(&str, &str)] = &[
         "Returns when the directory is in the bucket.",
     ),
     (
+        "fused load /mnt/data/imagenet",
+        "Brings the directory into the cache before training begins.",
+    ),
+    (
+        "fused pin /mnt/data/models/base",
+        "Loads the directory, and keeps it in the cache until fused unpin.",
+    ),
+    (
         "fused doctor /mnt/nvme/cache",
         "Tells what is lost or wrong in a cache directory that is not mounted; with --repair, repairs what is safe.",
     ),
@@ -204,7 +212,8 @@ mod tests {
     fn the_man_page_has_every_command_and_every_option_with_its_default() {
         let page = man_page().replace("\\-", "-");
         for name in [
-            "mount", "umount", "sync", "status", "doctor", "install", "man",
+            "mount", "umount", "sync", "load", "pin", "unpin", "ls", "free", "status", "doctor",
+            "install", "man",
         ] {
             assert!(page.contains(&format!(".SS \"fused {name}\"")), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The command line: `fused mount`, `umount`, `sync`, `free`, `status`, `doctor`, `install`, `man`.
+//! The command line: `fused mount`, `umount`, `sync`, `load`, `pin`, `unpin`, `ls`, `free`, `status`, `doctor`, `install`, `man`.
 //!
 //! The same binary is also a mount helper: mount(8) runs `/sbin/mount.fused URL DIR -o ...` for an fstab line
 //! of type `fused`, and `fused URL DIR -o ...` for type `fuse.fused`; [`args`] tells the forms apart.
@@ -13,10 +13,14 @@ mod error;
 mod foreground;
 mod free;
 mod install;
+mod load;
 mod logging;
+mod ls;
 mod man;
 mod output;
 mod paths;
+mod pin;
+mod progress;
 mod status;
 mod sync;
 mod umount;
@@ -60,6 +64,10 @@ fn run(command: Command) -> Result<(), Error> {
         }
         Command::Umount(umount) => umount::run(&umount),
         Command::Sync(sync) => sync::run(&sync),
+        Command::Load(load) => load::run(&load),
+        Command::Pin(pin) => pin::run(&pin),
+        Command::Unpin(unpin) => pin::undo(&unpin),
+        Command::Ls(ls) => ls::run(&ls),
         Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
         Command::Doctor(doctor) => doctor::run(&doctor),

@@ -22,6 +22,13 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
     print(&(text + "\n"))
 }
 
+/// Writes one of many results as a line of JSON to standard output.
+pub(super) fn print_json_line(value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::Failed(format!("the result can't be written as JSON: {error}")))?;
+    print(&(text + "\n"))
+}
+
 /// Says a sentence on standard error, behind the program's name.
 pub(super) fn complain(sentence: &str) {
     // Nobody is left to tell when standard error is closed.

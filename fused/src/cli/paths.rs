@@ -28,6 +28,17 @@ pub(super) fn by_mount<'a>(
     Ok(wanted.into_values())
 }
 
+/// The absolute path of a path inside a mount; a file outside a bind mount's part keeps its inner path.
+pub(super) fn outside(mount: &Mount, path: WirePath) -> PathBuf {
+    let path = path.into_path();
+    let root = mount.root.strip_prefix("/").unwrap_or(&mount.root);
+    match path.strip_prefix(root) {
+        Ok(below) if below.as_os_str().is_empty() => mount.mountpoint.clone(),
+        Ok(below) => mount.mountpoint.join(below),
+        Err(_) => path,
+    }
+}
+
 /// The absolute path without symbolic links; of a dangling link, the link itself.
 fn resolve(path: &Path) -> std::io::Result<PathBuf> {
     path.canonicalize()

@@ -145,6 +145,7 @@ fn table(status: &Status) -> String {
         rows.push(("corrupt blocks", count));
     }
     rows.extend(sample(&status.conflicts).map(|text| ("conflicts", text)));
+    rows.extend(sample(&status.pinned).map(|text| ("pinned", text)));
     rows.extend(sample(&status.hidden_keys).map(|text| ("hidden keys", text)));
     rows.push(("last error", last_error(status.last_error.as_ref(), now_s)));
 

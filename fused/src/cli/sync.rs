@@ -1,15 +1,13 @@
 //! `fused sync PATH...`: returns when everything at and below the paths is in the store.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::args::Sync;
-use super::paths::by_mount;
+use super::paths::{by_mount, outside};
+use super::progress::Bar;
 use super::{Error, output};
 use crate::control::client::Client;
 use crate::control::mounts::{self, Mount};
@@ -100,10 +98,10 @@ fn sync_mount(
     json: bool,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let bar = progress_bar(json);
+    let bar = Bar::new(json);
     let result = Client::connect(mount)
         .and_then(|mut client| client.sync(paths, timeout, |progress| show(&bar, progress)));
-    bar.finish_and_clear();
+    bar.finish();
     let done = result?;
 
     report.files_total += done.files_total;
@@ -118,39 +116,15 @@ fn sync_mount(
     Ok(())
 }
 
-/// The absolute path of a path inside a mount; a file outside a bind mount's part keeps its inner path.
-fn outside(mount: &Mount, path: WirePath) -> PathBuf {
-    let path = path.into_path();
-    let root = mount.root.strip_prefix("/").unwrap_or(&mount.root);
-    match path.strip_prefix(root) {
-        Ok(below) if below.as_os_str().is_empty() => mount.mountpoint.clone(),
-        Ok(below) => mount.mountpoint.join(below),
-        Err(_) => path,
-    }
-}
-
-fn progress_bar(json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::new(0);
-    // A template that can't be read is a mistake that a test finds; the plain bar is good enough.
-    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
-const TEMPLATE: &str =
-    "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
-
-fn show(bar: &ProgressBar, progress: Progress) {
-    bar.set_length(progress.bytes_total);
-    bar.set_position(progress.bytes_total.saturating_sub(progress.bytes_left));
-    bar.set_message(format!(
-        "{} of {} files to go",
-        progress.files_left, progress.files_total
-    ));
+fn show(bar: &Bar, progress: Progress) {
+    bar.show(
+        progress.bytes_left,
+        progress.bytes_total,
+        format!(
+            "{} of {} files to go",
+            progress.files_left, progress.files_total
+        ),
+    );
 }
 
 fn summary(report: &Report) -> String {
@@ -190,11 +164,6 @@ pub(super) fn files(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bars_template_can_be_read() {
-        ProgressStyle::with_template(TEMPLATE).unwrap();
-    }
 
     #[test]
     fn what_is_not_in_the_store_is_listed_with_its_reason() {

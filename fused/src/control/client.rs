@@ -12,7 +12,10 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::mounts::Mount;
 use super::place;
-use super::protocol::{Done, Freed, LINE_BYTES_MAX, Progress, Reply, Request, Status, WirePath};
+use super::protocol::{
+    Done, Entry, Failed, Freed, LINE_BYTES_MAX, Loaded, Loading, Progress, Reply, Request, Status,
+    Unpinned, WirePath,
+};
 
 /// A daemon that accepts connections does so at once.
 const CONNECT_SECS_MAX: i64 = 5;
@@ -20,7 +23,7 @@ const CONNECT_SECS_MAX: i64 = 5;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Freeing goes through every cached file: a million of them take less than this.
 const FREE_SILENCE_MAX: Duration = Duration::from_secs(600);
-/// The daemon speaks at least every ten seconds during a sync; three times that is silence.
+/// The daemon speaks at least every ten seconds during a sync, a load or a listing; three times that is silence.
 const SYNC_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Why the daemon can't be asked.
@@ -63,6 +66,15 @@ pub enum Error {
     /// The socket failed otherwise.
     #[error("control socket: {0}")]
     Io(#[from] io::Error),
+}
+
+/// A line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// How much of it is in the cache.
+    Entry(Entry),
+    /// It can't be listed.
+    Failed(Failed),
 }
 
 /// A connection to one daemon.
@@ -150,6 +162,79 @@ impl Client {
             match self.receive(SYNC_SILENCE_MAX)? {
                 Reply::Progress(progress) => on_progress(progress),
                 Reply::Done(done) => return Ok(done),
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Brings everything at and below the paths into the cache.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses. That something is not in the cache is no error but told by
+    /// [`Loaded::failed`] and [`Loaded::stopped`].
+    pub fn load(
+        &mut self,
+        paths: Vec<WirePath>,
+        mut on_progress: impl FnMut(Loading),
+    ) -> Result<Loaded, Error> {
+        self.send(&Request::Load { paths })?;
+        loop {
+            match self.receive(SYNC_SILENCE_MAX)? {
+                Reply::Loading(progress) => on_progress(progress),
+                Reply::Loaded(loaded) => return Ok(loaded),
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Pins the paths; answers how many were not pinned before.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses.
+    pub fn pin(&mut self, paths: Vec<WirePath>) -> Result<u64, Error> {
+        self.send(&Request::Pin { paths })?;
+        match self.receive(FREE_SILENCE_MAX)? {
+            Reply::Pinned { count } => Ok(count),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Takes the pins from everything at and below the paths.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses.
+    pub fn unpin(&mut self, paths: Vec<WirePath>) -> Result<Unpinned, Error> {
+        self.send(&Request::Unpin { paths })?;
+        match self.receive(FREE_SILENCE_MAX)? {
+            Reply::Unpinned(unpinned) => Ok(unpinned),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Asks how much of the paths is in the cache; [`Client::listed`] has the answer.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs or ends.
+    pub fn list(&mut self, paths: Vec<WirePath>, each: bool) -> Result<(), Error> {
+        self.send(&Request::List { paths, each })
+    }
+
+    /// The next line of the answer to [`Client::list`]; nothing at its end.
+    ///
+    /// # Errors
+    ///
+    /// The daemon hangs, ends, or refuses.
+    pub fn listed(&mut self) -> Result<Option<Listed>, Error> {
+        loop {
+            match self.receive(SYNC_SILENCE_MAX)? {
+                Reply::Listing => {}
+                Reply::Entry(entry) => return Ok(Some(Listed::Entry(entry))),
+                Reply::Unlisted(failed) => return Ok(Some(Listed::Failed(failed))),
+                Reply::Listed => return Ok(None),
                 other => return Err(unexpected(other)),
             }
         }

@@ -3,7 +3,10 @@
 
 pub mod client;
 mod line;
+mod list_request;
+mod load_request;
 pub mod mounts;
+mod pin_request;
 mod place;
 pub mod protocol;
 pub mod server;

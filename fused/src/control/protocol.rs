@@ -1,4 +1,4 @@
-//! What the daemon and `fused status`, `fused sync`, `fused free`, `fused umount` say to each other.
+//! What the daemon and `fused status`, `fused sync`, `fused load`, `fused pin`, `fused ls`, `fused free`, `fused umount` say to each other.
 //!
 //! A Unix stream socket, one JSON object a line, UTF-8, in both directions. A client sends a [`Request`];
 //! the daemon answers with [`Reply`] lines:
@@ -7,6 +7,13 @@
 //! - `{"op":"sync","paths":["a/b"],"timeout_ms":1000}` by any number of `{"event":"progress", ...}`, at least
 //!   one every ten seconds (so that a client can tell a long upload from a dead daemon), then one
 //!   `{"event":"done","unflushed":[...]}`;
+//! - `{"op":"load","paths":["a/b"]}` by `{"event":"loading", ...}` several times a second, then one
+//!   `{"event":"loaded", ...}` with the fields of [`Loaded`]; the load ends when the client closes the connection;
+//! - `{"op":"pin","paths":["a/b"]}` by `{"event":"pinned","count":1}`, `{"op":"unpin","paths":["a/b"]}` by one
+//!   `{"event":"unpinned", ...}` with the fields of [`Unpinned`]; both are durable then;
+//! - `{"op":"list","paths":["a/b"],"each":false}` by any number of `{"event":"entry", ...}` with the fields of
+//!   [`Entry`], `{"event":"unlisted", ...}` for what can't be listed, `{"event":"listing"}` as a sign of life, and
+//!   one `{"event":"listed"}` at the end;
 //! - `{"op":"free","paths":["a/b"]}` is answered by one `{"event":"freed", ...}` with the fields of [`Freed`];
 //! - what the daemon doesn't understand, or can't do, by `{"event":"error","message":"..."}`.
 //!
@@ -43,6 +50,29 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// Bring everything at and below these paths into the cache.
+    Load {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
+    /// Keep these files and what is below these directories in the cache.
+    Pin {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
+    /// Take the pins from everything at and below these paths.
+    Unpin {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+    },
+    /// How much of what is at and below these paths is in the cache?
+    List {
+        /// As for [`Request::Sync`].
+        paths: Vec<WirePath>,
+        /// Each file below them, instead of a sum for each entry of theirs.
+        #[serde(default)]
+        each: bool,
+    },
     /// Give up the local bytes of what is at and below these paths and in the store.
     Free {
         /// As for [`Request::Sync`].
@@ -60,6 +90,25 @@ pub enum Reply {
     Progress(Progress),
     /// To [`Request::Sync`], at its end.
     Done(Done),
+    /// To [`Request::Load`], while it goes on.
+    Loading(Loading),
+    /// To [`Request::Load`], at its end.
+    Loaded(Loaded),
+    /// To [`Request::Pin`].
+    Pinned {
+        /// Paths that were not pinned before.
+        count: u64,
+    },
+    /// To [`Request::Unpin`].
+    Unpinned(Unpinned),
+    /// To [`Request::List`], while it goes on.
+    Listing,
+    /// To [`Request::List`].
+    Entry(Entry),
+    /// To [`Request::List`]: this could not be listed.
+    Unlisted(Failed),
+    /// To [`Request::List`], at its end.
+    Listed,
     /// To [`Request::Free`].
     Freed(Freed),
     /// The request wasn't understood or couldn't be served.
@@ -98,6 +147,110 @@ pub struct Done {
     pub bytes_total: u64,
 }
 
+/// How far a `load` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Loading {
+    /// Files that are not done yet.
+    pub files_left: u64,
+    /// Bytes that are still to be fetched.
+    pub bytes_left: u64,
+    /// Files met so far.
+    pub files_total: u64,
+    /// Bytes to be fetched in all, as far as they are known.
+    pub bytes_total: u64,
+    /// The totals may still grow.
+    pub listing: bool,
+}
+
+/// How a `load` ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Loaded {
+    /// Files of which something was fetched, and that are all in the cache now.
+    pub files: u64,
+    /// Bytes that were fetched.
+    pub bytes: u64,
+    /// Files that were all in the cache already.
+    pub resident: u64,
+    /// What could not be loaded. The daemon may name the first ones only.
+    pub failed: Vec<Failed>,
+    /// How many could not (at least the length of `failed`).
+    pub failed_total: u64,
+    /// Why it ended before its end, in words.
+    pub stopped: Option<String>,
+}
+
+/// What could not be loaded or listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Relative to the root of the file system.
+    pub path: WirePath,
+    /// Why not, in words.
+    pub reason: String,
+}
+
+/// What an `unpin` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unpinned {
+    /// Pins that are gone.
+    pub count: u64,
+    /// What stays in the cache all the same.
+    pub still: Vec<StillPinned>,
+}
+
+/// What a pinned directory keeps in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillPinned {
+    /// Relative to the root of the file system.
+    pub path: WirePath,
+    /// The directory above it that is pinned.
+    pub by: WirePath,
+}
+
+/// How much of a file, or of everything below a directory, is in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Relative to the root of the file system.
+    pub path: WirePath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Files that are counted.
+    pub files: u64,
+    /// Their sizes in bytes.
+    pub bytes: u64,
+    /// Of these, bytes in the cache.
+    pub resident: u64,
+    /// Files whose newest version is not in the store.
+    pub dirty: u64,
+    /// Whether it is pinned, or something above it is.
+    pub pinned: bool,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory, with everything below it.
+    Directory,
+    /// What only the journal has.
+    Other,
+}
+
+impl Entry {
+    /// `dirty`: something is not in the store yet; `store`: everything is, and nothing is here; else `clean`.
+    pub fn state(&self) -> &'static str {
+        match (self.dirty, self.bytes, self.resident) {
+            (1.., _, _) => "dirty",
+            (0, 1.., 0) => "store",
+            _ => "clean",
+        }
+    }
+}
+
 /// What a `free` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -110,6 +263,8 @@ pub struct Freed {
     pub dirty: u64,
     /// Files kept because they are open and the kernel reads and writes them by itself.
     pub in_use: u64,
+    /// Files kept because they are pinned.
+    pub pinned: u64,
 }
 
 /// A file that is not in the store after a `sync`.
@@ -164,6 +319,8 @@ pub struct Status {
     pub corrupt_blocks: u64,
     /// Files whose object was changed by somebody else meanwhile.
     pub conflicts: Sample,
+    /// Paths that are pinned.
+    pub pinned: Sample,
     /// Keys of the bucket that can't be shown as file names.
     pub hidden_keys: Sample,
     /// The last thing that failed.

@@ -19,10 +19,10 @@ use super::protocol::{
     Freed, LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
     WirePath,
 };
-use super::{place, sync_request};
+use super::{list_request, load_request, pin_request, place, sync_request};
 use crate::front;
 use crate::options::{JournalKind, MountOptions};
-use crate::vfs::Vfs;
+use crate::vfs::{Vfs, is_below};
 
 /// Examples given of what may be many.
 const SAMPLE_MAX: usize = 100;
@@ -144,6 +144,16 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
             Ok(Request::Sync { paths, timeout_ms }) => {
                 sync_request::answer(&mut writer, &vfs, paths, timeout_ms).await
             }
+            Ok(Request::Load { paths }) => load_request::answer(&mut writer, &vfs, paths).await,
+            Ok(Request::Pin { paths }) => {
+                say(&mut writer, &pin_request::pin(&vfs, &paths).await).await
+            }
+            Ok(Request::Unpin { paths }) => {
+                say(&mut writer, &pin_request::unpin(&vfs, &paths).await).await
+            }
+            Ok(Request::List { paths, each }) => {
+                list_request::answer(&mut writer, &vfs, paths, each).await
+            }
             Ok(Request::Free { paths }) => match free(&vfs, &paths).await {
                 Ok(freed) => say(&mut writer, &Reply::Freed(freed)).await,
                 Err(error) => say_error(&mut writer, error).await,
@@ -163,17 +173,14 @@ async fn converse(stream: UnixStream, facts: Arc<Facts>, vfs: Vfs) {
 }
 
 async fn free(vfs: &Vfs, paths: &[WirePath]) -> crate::vfs::Result<Freed> {
-    let freed = vfs.free(|path| {
-        paths
-            .iter()
-            .any(|wanted| sync_request::is_below(path, wanted.as_bytes()))
-    });
+    let freed = vfs.free(|path| paths.iter().any(|wanted| is_below(path, wanted.as_bytes())));
     let freed = freed.await?;
     Ok(Freed {
         files: freed.files,
         bytes: freed.bytes,
         dirty: freed.dirty,
         in_use: freed.in_use,
+        pinned: freed.pinned,
     })
 }
 
@@ -184,6 +191,7 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
     let now_s = journal::Timestamp::now().secs;
     let oldest = flusher.oldest_unflushed_secs;
     let hidden = vfs.hidden_keys();
+    let (pins, pinned) = vfs.pins(SAMPLE_MAX).await?;
     Ok(Status {
         store_ok: flusher.store_ok && !vfs.store_is_away(),
         cache_size: vfs.cache_budget(),
@@ -215,6 +223,13 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
                 .into_iter()
                 .take(SAMPLE_MAX)
                 .map(|conflict| format!("{} ({})", conflict.key, conflict.resolution))
+                .collect(),
+        },
+        pinned: Sample {
+            total: pins,
+            first: pinned
+                .into_iter()
+                .map(|path| WirePath::from(path).to_string())
                 .collect(),
         },
         hidden_keys: Sample {

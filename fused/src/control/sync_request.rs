@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::line::{say, say_error};
 use super::protocol::{Done, Progress, Reply, Unflushed, WirePath};
-use crate::vfs::{Result, Vfs};
+use crate::vfs::{Result, Vfs, is_below};
 
 /// Rows read from the journal at once.
 const PAGE: usize = 512;
@@ -205,13 +205,6 @@ fn path_of(key: &str) -> Vec<u8> {
     names.join(&b'/')
 }
 
-pub(super) fn is_below(path: &[u8], wanted: &[u8]) -> bool {
-    match path.strip_prefix(wanted) {
-        Some(rest) => wanted.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
-        None => false,
-    }
-}
-
 /// Waits until nothing is left or the time is over; returns what is left.
 async fn wait(
     writer: &mut OwnedWriteHalf,
@@ -273,18 +266,4 @@ async fn drop_flushed(vfs: &Vfs, waiting: &mut Waiting) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_below_itself_and_its_parents_only() {
-        assert!(is_below(b"a/b", b""));
-        assert!(is_below(b"a/b", b"a"));
-        assert!(is_below(b"a/b", b"a/b"));
-        assert!(!is_below(b"a/bc", b"a/b"));
-        assert!(!is_below(b"a", b"a/b"));
-    }
 }

@@ -111,6 +111,7 @@ impl OpenRooms {
 
     /// Everything that programs were told is done is on the disk when this returns.
     pub async fn leave_safe(&self, vfs: &Vfs) -> Result<(), Error> {
+        vfs.end();
         vfs.settle_all().await;
         vfs.flusher().stop().await;
         let synced = self.rooms.journal.sync().await;

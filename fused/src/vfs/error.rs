@@ -51,6 +51,22 @@ pub enum Error {
         waited_s: u64,
     },
 
+    /// The cache can't take what was to be brought in, whatever is evicted.
+    #[error(
+        "no room in the cache for {needed_bytes} bytes more: it holds {used_bytes} of {budget_bytes}, of which \
+         {dirty_bytes} are not in the store yet"
+    )]
+    NoRoom {
+        /// Bytes that were to be brought in.
+        needed_bytes: u64,
+        /// Bytes that the cache may hold.
+        budget_bytes: u64,
+        /// Bytes that it holds.
+        used_bytes: u64,
+        /// Of these, bytes waiting for upload.
+        dirty_bytes: u64,
+    },
+
     /// The file system of the cache directory is full, and stayed so for the stated wait.
     #[error(
         "the disk of the cache directory has {free_bytes} bytes left, too few to begin anything new: \
@@ -73,7 +89,9 @@ impl Error {
             Error::Extents(error) => Errno::from_raw(error.errno()),
             Error::Remote { source, .. } => remote_errno(source),
             Error::Corrupt(_) => Errno::EIO,
-            Error::CacheFull { .. } | Error::DiskFull { .. } => Errno::ENOSPC,
+            Error::CacheFull { .. } | Error::NoRoom { .. } | Error::DiskFull { .. } => {
+                Errno::ENOSPC
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! store, and the old one is removed once that is durable. A file that a program has open keeps its extent
 //! file; in daemon mode it is punched, after the journal has durably said that its holes are the object's.
 //! In passthrough mode the kernel uses the extent file alone, so nothing can be taken from it until the
-//! last close. What is not in the store is never given up.
+//! last close. What is not in the store is never given up, nor is what is pinned.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use extents::ExtentId;
 use journal::{Ino, Inode, Kind};
 
 use super::open_table::{Mode, OpenFile, Source};
+use super::pins::Pinned;
 use super::{Result, Vfs, extent_id};
 
 /// What became of a file's local bytes.
@@ -31,6 +32,8 @@ pub enum Evicted {
     },
     /// The store does not have this version.
     Dirty,
+    /// It is to stay.
+    Pinned,
     /// The kernel is using the extent file.
     InUse,
     /// There was nothing.
@@ -48,6 +51,8 @@ pub struct Freed {
     pub dirty: u64,
     /// Files kept because the kernel is using them.
     pub in_use: u64,
+    /// Files kept because they are pinned.
+    pub pinned: u64,
 }
 
 impl Vfs {
@@ -77,6 +82,7 @@ impl Vfs {
                 }
                 Evicted::Dirty => freed.dirty += 1,
                 Evicted::InUse => freed.in_use += 1,
+                Evicted::Pinned => freed.pinned += 1,
                 Evicted::Nothing => {}
             }
         }
@@ -116,6 +122,12 @@ impl Vfs {
         let Some(inode) = self.evictable(ino).await? else {
             return Ok(Evicted::Nothing);
         };
+        if self.extents().standing(extent_id(&inode))?.is_none() {
+            return Ok(Evicted::Nothing);
+        }
+        if self.pinned(ino).await? != Pinned::No {
+            return Ok(Evicted::Pinned);
+        }
         if !self.journal().evicted(ino, inode.content.epoch).await? {
             return Ok(Evicted::Dirty);
         }
@@ -128,6 +140,9 @@ impl Vfs {
 
     /// Under the gate of the slot, so that the file stays open; nobody reads or writes it meanwhile.
     async fn evict_open(&self, file: &Arc<OpenFile>) -> Result<Evicted> {
+        if self.pinned(file.ino).await? != Pinned::No {
+            return Ok(Evicted::Pinned);
+        }
         let _alone = file.residency.write().await;
         self.settle_gated(file, false).await?;
         let Some(inode) = self.evictable(file.ino).await? else {

@@ -1,9 +1,10 @@
 //! Bytes that are only in the store.
 //!
 //! Each byte is fetched once however many readers want it (see `flights`), and stored; who only reads waits for
-//! its arrival (see `cold_reads`), who changes the file until it is stored. Every request carries the etag that the file had at open, so one open never mixes two
-//! versions. Memory is bounded over all files, apart for readers that wait and for what is fetched
-//! ahead. An error reaches every reader that needs the bytes; the next read tries again.
+//! its arrival (see `cold_reads`), who changes the file until it is stored. Every request carries the etag that the
+//! file had at open, so one open never mixes two versions. Memory is bounded over all files, apart for readers that
+//! wait, for what is fetched ahead, and for `fused load`. An error reaches every reader that needs the bytes; the next
+//! read tries again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use futures::{TryStreamExt, stream};
 use journal::Origin;
 use nix::errno::Errno;
 
-use super::arrivals::{Moment, Shelf};
+use super::arrivals::{Moment, Room, Shelf};
 use super::flights::Claim;
 use super::open_table::OpenFile;
 use super::readahead::WINDOW_BYTES_MAX;
@@ -28,7 +29,7 @@ const REQUEST_BYTES_MAX: u64 = 8 << 20;
 pub(super) const REQUEST_BYTES_MIN: u64 = 32 << 10;
 
 /// Requests of one caller side by side.
-const REQUESTS_MAX: usize = 8;
+pub(super) const REQUESTS_MAX: usize = 8;
 
 /// Who wants the bytes.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,8 @@ pub(super) enum Wish {
     Now,
     /// Somebody may want them soon.
     Ahead,
+    /// They are to be here, whoever wants them. Whoever says so has the memory already.
+    Load,
 }
 
 impl Wish {
@@ -46,6 +49,7 @@ impl Wish {
             Wish::Now => 32 << 20,
             // The longest window, and what is just being read.
             Wish::Ahead => WINDOW_BYTES_MAX + REQUEST_BYTES_MAX,
+            Wish::Load => 64 << 20,
         }
     }
 }
@@ -54,6 +58,7 @@ impl Wish {
 pub struct Fetcher {
     now: Shelf,
     ahead: Shelf,
+    load: Shelf,
 }
 
 impl Default for Fetcher {
@@ -61,16 +66,24 @@ impl Default for Fetcher {
         Self {
             now: Shelf::new(Wish::Now.bytes_max()),
             ahead: Shelf::new(Wish::Ahead.bytes_max()),
+            load: Shelf::new(Wish::Load.bytes_max()),
         }
     }
 }
 
 impl Fetcher {
-    fn shelf(&self, wish: Wish) -> &Shelf {
+    /// Where a request takes its memory and puts what arrives; a load has its memory already.
+    fn shelf(&self, wish: Wish) -> Option<&Shelf> {
         match wish {
-            Wish::Now => &self.now,
-            Wish::Ahead => &self.ahead,
+            Wish::Now => Some(&self.now),
+            Wish::Ahead => Some(&self.ahead),
+            Wish::Load => None,
         }
+    }
+
+    /// Memory for a request of a load. Apart from the request, because a load may end while it waits for it.
+    pub(super) async fn load_memory(&self, bytes: u64) -> Option<Room> {
+        self.load.room(bytes).await
     }
 }
 
@@ -138,7 +151,7 @@ impl Vfs {
         });
     }
 
-    async fn fetch(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
+    pub(super) async fn fetch(&self, file: &OpenFile, range: Range<u64>, wish: Wish) -> Result<()> {
         let end = range.end.min(file.source.read().valid);
         stream::iter(requests(range.start..end).map(Ok::<_, Error>))
             .try_for_each_concurrent(REQUESTS_MAX, |range| self.fetch_once(file, range, wish))
@@ -177,8 +190,10 @@ impl Vfs {
         wish: Wish,
     ) -> Result<()> {
         let bytes = claim.range.end - claim.range.start;
-        let shelf = self.inner.fetcher.shelf(wish);
-        let room = shelf.room(bytes).await;
+        let place = match self.inner.fetcher.shelf(wish) {
+            Some(shelf) => shelf.room(bytes).await.map(|room| (shelf, room)),
+            None => None,
+        };
         let missing = |valid: u64| {
             let end = claim.range.end.min(valid);
             file.extents.missing(claim.range.start..end, valid)
@@ -188,8 +203,16 @@ impl Vfs {
         self.fill(file, missing, |start, bytes| {
             let is_all =
                 start == claim.range.start && bytes.len() as u64 == claim.range.end - start;
-            if let Some(room) = room.clone().filter(|_| is_only_read && is_all)
-                && shelf.put(&file.fetch.arrivals, since, start, bytes.clone(), room)
+            if is_only_read
+                && is_all
+                && let Some((shelf, room)) = &place
+                && shelf.put(
+                    &file.fetch.arrivals,
+                    since,
+                    start,
+                    bytes.clone(),
+                    room.clone(),
+                )
             {
                 claim.arrived();
             }
@@ -304,7 +327,7 @@ fn missing_edges(file: &OpenFile, offset: u64, len: u64) -> Vec<Range<u64>> {
 }
 
 /// Cuts a range where every request of the file is cut, so that two readers' requests are the same.
-fn requests(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+pub(super) fn requests(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let mut start = range.start;
     std::iter::from_fn(move || {
         let end = (start / REQUEST_BYTES_MAX + 1) * REQUEST_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! What the flusher tells of that concerns open files and the kernel.
+//! What the flusher tells of that concerns open files, the evictor and the kernel.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -21,6 +21,12 @@ impl Listener {
 }
 
 impl Events for Listener {
+    fn clean(&self, ino: Ino) {
+        if let Some(inner) = self.0.get().and_then(Weak::upgrade) {
+            inner.space.tenants.uploaded(ino);
+        }
+    }
+
     fn superseded(&self, ino: Ino, old: ExtentId) {
         let Some(inner) = self.0.get().and_then(Weak::upgrade) else {
             // The next start finds an extent file that nothing refers to.

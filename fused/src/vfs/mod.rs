@@ -16,7 +16,10 @@
 //! | `cold_reads`, `readahead`, `fetch`, `fetch_state`, `flights`, `arrivals` | bytes that are only in the store |
 //! | `attributes`, `metadata`, `xattrs` | stat, chmod and friends, extended attributes, access control lists |
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
-//! | `space`, `evict` | statfs, the cache budget, holding writers back; giving up local bytes |
+//! | `space` | statfs, the cache budget, holding writers back |
+//! | `evict`, `evictor`, `eviction_order` | giving up local bytes: how, when, of what |
+//! | `walk`, `load`, `room` | whole trees; bringing them in, as far as there is room |
+//! | `pins`, `residency_report` | what is to stay here; what is here |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
 //! The kernel checks permissions (`default_permissions`) before it asks.
@@ -31,26 +34,34 @@ mod directories;
 mod directory_blocks;
 mod error;
 mod evict;
+mod eviction_order;
+mod evictor;
 mod fetch;
 mod fetch_state;
 mod flights;
 mod ghosts;
 mod listener;
 mod listing;
+mod load;
 mod metadata;
 mod nursery;
 mod open;
 mod open_table;
+mod pins;
 mod readahead;
 mod reaper;
 mod recovery;
 mod replaced;
+mod residency_report;
+mod room;
 mod set_id;
 mod space;
 mod tree;
+mod walk;
 mod xattrs;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use extents::{ExtentId, ExtentStore};
@@ -64,11 +75,15 @@ pub use directories::DirectoryEntry;
 pub use error::{Error, Result};
 pub use evict::Freed;
 pub use listener::Listener;
+pub use load::{Load, LoadProgress, Loaded, Stopped};
 pub use metadata::SetAttributes;
 pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;
+pub use pins::{Pinned, Unpinned, is_below};
 pub use recovery::Recovered;
+pub use residency_report::{Report, Residency};
 pub use space::Space;
+pub use walk::{Met, Unmet, Walk};
 
 /// When fsync(2) returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +163,8 @@ struct Inner {
     nursery: nursery::Nursery,
     reaper: reaper::Reaper,
     space: space::Ledger,
-    passthrough: std::sync::atomic::AtomicBool,
+    passthrough: AtomicBool,
+    ending: AtomicBool,
 }
 
 impl Vfs {
@@ -157,6 +173,7 @@ impl Vfs {
         let vfs = Self {
             inner: Arc::new(Inner {
                 passthrough: config.passthrough.into(),
+                ending: false.into(),
                 space: space::Ledger::default(),
                 config,
                 parts,
@@ -177,7 +194,7 @@ impl Vfs {
     /// until the last clone is gone.
     pub fn begin(&self) {
         reaper::spawn(&self.inner);
-        space::spawn_evictor(&self.inner);
+        evictor::spawn(&self.inner);
         if !self.inner.config.read_only {
             self.flusher().begin();
         }
@@ -213,9 +230,16 @@ impl Vfs {
 
     /// The kernel refused a backing file: from now on every new open goes through the daemon.
     pub fn disable_passthrough(&self) {
-        self.inner
-            .passthrough
-            .store(false, std::sync::atomic::Ordering::Relaxed);
+        self.inner.passthrough.store(false, Ordering::Relaxed);
+    }
+
+    /// The daemon ends: what only fills the cache ends as well.
+    pub fn end(&self) {
+        self.inner.ending.store(true, Ordering::Relaxed);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.inner.ending.load(Ordering::Relaxed)
     }
 
     fn extents(&self) -> &ExtentStore {

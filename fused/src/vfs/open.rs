@@ -59,6 +59,9 @@ impl Vfs {
         };
         let opened = opened.await;
         self.inner.opens.put(ino, slot);
+        if opened.is_ok() {
+            self.inner.space.tenants.opened(ino);
+        }
         opened
     }
 
@@ -349,7 +352,11 @@ impl Vfs {
             false => Ok(()),
         };
         if closed.last {
-            self.inner.space.used(file.ino);
+            // Without it, the next census knows what it takes.
+            if let Ok(stat) = file.extents.stat() {
+                let tenants = &self.inner.space.tenants;
+                tenants.closed(file.ino, stat.allocated_bytes);
+            }
             self.inner.reaper.closed(file.ino);
         }
         ended

@@ -1,7 +1,7 @@
-//! Space on the local disk: the budget, eviction, and holding writers back.
+//! Space on the local disk: the budget, its watermarks, and holding writers back.
 //!
-//! Clean files are a cache and go, least recently closed first, when the extents pass the high
-//! watermark, until they are below the low one. Dirty files never go. When even that does not make
+//! Clean files are a cache: when the extents pass the high watermark, the `evictor` gives some up, until they
+//! are below the low one. Dirty files never go. When even that does not make
 //! room, who opens a file for writing waits for uploads, and only at the end of a stated wait gets
 //! ENOSPC: an honest error, with everything written before still safe.
 //!
@@ -9,20 +9,18 @@
 //! files go however few they are, and nothing new is begun: what is being written, closed, removed and
 //! uploaded goes on, out of the journal's reserve.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use extents::{ExtentFile, ExtentId};
-use journal::Ino;
+use extents::ExtentFile;
 use nix::errno::Errno;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::evict::Evicted;
-use super::{Error, Inner, Result, Vfs};
+use super::evictor::Tenants;
+use super::room::Room;
+use super::{Error, Result, Vfs};
 
 /// Eviction starts above this share of the budget, in percent, ...
 const HIGH_PERCENT: u64 = 90;
@@ -34,32 +32,20 @@ const LOW_PERCENT: u64 = 80;
 const SHORT_KEEP_PERCENT: u64 = 80;
 
 /// How often the evictor looks when nothing wakes it: passthrough writes grow files unseen.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Most inodes whose last use is remembered; beyond, all are forgotten and count as unused.
-const REMEMBERED_MAX: usize = 1 << 20;
-
-/// When which inode was closed last, and who waits for room.
+/// What is in the cache, and who waits for room.
 #[derive(Default)]
 pub struct Ledger {
-    clock: AtomicU64,
-    last_use: Mutex<HashMap<Ino, u64>>,
-    look: Arc<Notify>,
-    freed: Notify,
+    pub(super) tenants: Tenants,
+    pub(super) look: Arc<Notify>,
+    /// Told at the end of each look.
+    pub(super) freed: Notify,
+    pub(super) room: Room,
     budget_bytes: AtomicU64,
 }
 
 impl Ledger {
-    /// An inode was in use until now.
-    pub fn used(&self, ino: Ino) {
-        let tick = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut last_use = self.last_use.lock();
-        if last_use.len() >= REMEMBERED_MAX {
-            last_use.clear();
-        }
-        last_use.insert(ino, tick);
-    }
-
     /// Much was brought in: have the evictor look.
     pub fn grew(&self) {
         self.look.notify_one();
@@ -186,70 +172,20 @@ impl Vfs {
         }
     }
 
-    async fn evict_to_low(&self) -> Result<()> {
-        let used = self.extents().used_bytes();
-        let Some(low) = self.evicts_to(used) else {
-            return Ok(());
-        };
-        let mut unneeded = Vec::new();
-        let mut freed = 0;
-        for id in self.oldest_first()? {
-            if self.extents().used_bytes().saturating_sub(freed) <= low {
-                break;
-            }
-            if let Evicted::Superseded { id, bytes } = self.evict(Ino(id.ino)).await? {
-                unneeded.push(id);
-                freed += bytes;
-            }
-        }
-        self.remove_all(unneeded).await
-    }
-
-    /// How much is to be left of what is `used`, if any is to go.
-    fn evicts_to(&self, used: u64) -> Option<u64> {
-        let budget = self.cache_budget();
+    /// How much is to be left of what is `used`, if any is to go, so that there is room for what is `wanted`.
+    pub(super) fn evicts_to(&self, used: u64, wanted: u64) -> Option<u64> {
+        let low = self.cache_budget() / 100 * LOW_PERCENT;
         if self.journal().is_short_of_space() {
             let kept = used / 100 * SHORT_KEEP_PERCENT;
-            return Some(kept.min(budget / 100 * LOW_PERCENT));
+            return Some(kept.min(low));
         }
-        (used > budget / 100 * HIGH_PERCENT).then_some(budget / 100 * LOW_PERCENT)
+        let high = self.high_watermark();
+        let low = low.min(high.saturating_sub(wanted));
+        (used.saturating_add(wanted) > high).then_some(low)
     }
 
-    fn oldest_first(&self) -> Result<Vec<ExtentId>> {
-        let mut ids = self
-            .extents()
-            .list()
-            .collect::<std::result::Result<Vec<_>, _>>()?;
-        let last_use = self.inner.space.last_use.lock();
-        ids.sort_by_key(|id| last_use.get(&Ino(id.ino)).copied().unwrap_or(0));
-        Ok(ids)
+    /// What the cache may hold before the evictor takes something from it.
+    pub(super) fn high_watermark(&self) -> u64 {
+        self.cache_budget() / 100 * HIGH_PERCENT
     }
-}
-
-/// Starts the evicting task; it ends when the file system is gone.
-pub fn spawn_evictor(inner: &Arc<Inner>) {
-    let weak = Arc::downgrade(inner);
-    let look = inner.space.look.clone();
-    let mut progress = inner.parts.flusher.subscribe();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = look.notified() => {}
-                _ = progress.changed() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            let Some(inner) = Weak::upgrade(&weak) else {
-                return;
-            };
-            let vfs = Vfs { inner };
-            vfs.look_at_budget();
-            if let Err(error) = vfs.evict_to_low().await {
-                tracing::error!(%error, "cannot free cache space");
-            }
-            vfs.inner.space.freed.notify_waiters();
-            drop(vfs);
-            // A burst of finished uploads is one look, not one each.
-            tokio::time::sleep(LOOK_EVERY / 10).await;
-        }
-    });
 }

@@ -20,7 +20,7 @@ impl Vfs {
         self.attributes_of(&inode)
     }
 
-    async fn find(&self, parent: Ino, name: &[u8]) -> Result<Inode> {
+    pub(super) async fn find(&self, parent: Ino, name: &[u8]) -> Result<Inode> {
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG.into());
         }

@@ -9,14 +9,16 @@
 //! | `user.fused.state` | `clean`, `dirty`, `uploading`, `conflict` or `transient` |
 //! | `user.fused.object` | the key that the file has or will have in the store |
 //! | `user.fused.resident` | bytes that are on the local disk |
+//! | `user.fused.pinned` | `yes`, `above` if a directory above it is, or `no` |
 //!
-//! The three are computed, read-only, and not listed, so that `cp -a` and `rsync -X` do not try to
+//! The four are computed, read-only, and not listed, so that `cp -a` and `rsync -X` do not try to
 //! copy them.
 
 use journal::{Acl, AclKind, Ino, Inode, Kind, XattrMode};
 use nix::errno::Errno;
 use remote::keys;
 
+use super::pins::Pinned;
 use super::{Caller, Result, Vfs, extent_id, now};
 
 const PREFIX: &[u8] = b"user.fused.";
@@ -127,13 +129,18 @@ impl Vfs {
         let value = match name {
             b"state" => self.state(&inode).await?.to_string(),
             b"object" => self.object_key(&inode).await?.ok_or(Errno::ENODATA)?,
+            b"pinned" => match self.pinned(inode.ino).await? {
+                Pinned::No => "no".to_owned(),
+                Pinned::Itself => "yes".to_owned(),
+                Pinned::Above(_) => "above".to_owned(),
+            },
             b"resident" if inode.kind == Kind::File => self.resident_bytes(&inode)?.to_string(),
             _ => return Err(Errno::ENODATA.into()),
         };
         Ok(value.into_bytes())
     }
 
-    async fn state(&self, inode: &Inode) -> Result<flusher::State> {
+    pub(super) async fn state(&self, inode: &Inode) -> Result<flusher::State> {
         if let Some(file) = self.inner.opens.get(inode.ino)
             && file.has_writers()
         {
@@ -147,7 +154,7 @@ impl Vfs {
         Ok(path.map(|path| keys::encode(&path).to_string()))
     }
 
-    fn resident_bytes(&self, inode: &Inode) -> Result<u64> {
+    pub(super) fn resident_bytes(&self, inode: &Inode) -> Result<u64> {
         let extents = match self.inner.opens.get(inode.ino) {
             Some(file) => file.extents.clone(),
             None => match self.extents().open_file(extent_id(inode))? {

@@ -12,7 +12,7 @@ use crate::types::{Ino, NodeId};
 use crate::{Error, keys};
 
 /// The first bytes that keys have, in their order; see [`crate::keys`].
-const TAGS: &[u8] = b"ABCDFGIKLNOPRSTUVWXpvx";
+const TAGS: &[u8] = b"ABCDFGHIKLNOPRSTUVWXpvx";
 
 impl Pass<'_> {
     pub(super) async fn indexes(&mut self, numbers: Numbers) -> Result<(), Error> {
@@ -20,6 +20,7 @@ impl Pass<'_> {
         self.writers().await?;
         self.orphans().await?;
         self.formers().await?;
+        self.pins().await?;
         self.claims().await?;
         self.uploads().await?;
         self.readable::<GarbageRow>(b"G").await?;
@@ -158,6 +159,24 @@ impl Pass<'_> {
             if matches!(self.known(ino).await?, Known::Missing) {
                 // Freeing an inode leaves it for a moment.
                 let sentence = format!("a former version of inode {ino}, which was removed");
+                let mend = Some(What::DropRow(key));
+                self.tell_of(ino, Grade::Leftover, "dangling-row", sentence, mend)
+                    .await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pins(&mut self) -> Result<(), Error> {
+        let mut rows = Cursor::new(b"H");
+        while let Some((key, value)) = rows.next(&mut self.reader).await? {
+            self.decode::<MarkRow>(&key, &value);
+            let Some((_, ino)) = self.of_node(&key) else {
+                continue;
+            };
+            if matches!(self.known(ino).await?, Known::Missing) {
+                // Another node may have removed it.
+                let sentence = format!("inode {ino} is pinned, which was removed");
                 let mend = Some(What::DropRow(key));
                 self.tell_of(ino, Grade::Leftover, "dangling-row", sentence, mend)
                     .await;

@@ -481,6 +481,18 @@ async fn what_needs_a_guess_is_told_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_pin_of_what_is_not_there_goes() {
+    let stand = Stand::new().await;
+    let d = stand.ino("d").await;
+    assert!(stand.journal.pin(d).await.unwrap());
+    stand.shows(&[]).await;
+    let row = encode(&MarkRow).unwrap();
+    stand.set(&keys::pin(NODE, Ino(77)), row).await;
+    stand.mends(&["dangling-row"]).await;
+    assert_eq!(stand.journal.pins(None, 9).await.unwrap(), [d]);
+}
+
+#[tokio::test]
 async fn the_kind_in_a_directory_follows_the_inode() {
     let stand = Stand::new().await;
     let e = stand.ino("d/e").await;

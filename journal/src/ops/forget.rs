@@ -116,6 +116,7 @@ pub(super) async fn drop_cached(
     if row.inode.kind == Kind::Directory {
         txn.clear(&keys::listing(ino));
     }
+    txn.clear(&keys::pin(txn.node(), ino));
     txn.clear(&keys::inode(ino));
     txn.count_inodes(-1);
     Ok(())

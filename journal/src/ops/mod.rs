@@ -15,6 +15,7 @@ mod lookup;
 mod mode;
 mod orphans;
 mod path;
+mod pins;
 mod refresh;
 mod rename;
 mod residency;

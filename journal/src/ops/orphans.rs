@@ -164,6 +164,7 @@ async fn reap(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, Error> {
         let directory = inode.kind == Kind::Directory;
         txn.release(ino, origin, directory).await?;
     }
+    txn.clear(&keys::pin(txn.node(), ino));
     txn.clear(&keys::inode(ino));
     txn.count_inodes(-1);
     Ok(Progress::Done(Some(Box::new(inode))))

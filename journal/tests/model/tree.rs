@@ -2,7 +2,7 @@
 
 use super::ops::Name;
 use journal::{Kind, RenameMode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the naive tree knows of an inode.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Node {
 pub struct Tree {
     pub nodes: BTreeMap<u64, Node>,
     pub names: BTreeMap<(u64, Name), u64>,
+    /// Those of what is gone do not count.
+    pub pins: BTreeSet<u64>,
 }
 
 impl Tree {

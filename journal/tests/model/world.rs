@@ -161,6 +161,22 @@ impl World {
                     self.end(ino, 3, changed, true).await;
                 }
             }
+            Op::Pin(i, on) => {
+                let ino = self.any(i);
+                let node = &self.tree.nodes[&ino];
+                let can = node.nlink > 0 && matches!(node.kind, Kind::File | Kind::Directory);
+                let changed = match on {
+                    true => journal.pin(Ino(ino)).await,
+                    false => journal.unpin(Ino(ino)).await,
+                };
+                assert_eq!(changed.is_ok(), can || !on);
+                let expected = match (on, can) {
+                    (true, true) => self.tree.pins.insert(ino),
+                    (true, false) => false,
+                    (false, _) => self.tree.pins.remove(&ino),
+                };
+                assert_eq!(changed.unwrap_or(false), expected);
+            }
             Op::Reap(i) => {
                 let ino = self.any(i);
                 let reaped = journal.reap(Ino(ino)).await.unwrap();
@@ -495,6 +511,13 @@ impl World {
                 assert!(!unsynced.contains(ino));
             }
         }
+        let pins = self.journal.pins(None, 1000).await.unwrap();
+        let pins: Vec<u64> = pins.iter().map(|ino| ino.0).collect();
+        let expected = self.tree.pins.iter().copied();
+        let expected: Vec<u64> = expected
+            .filter(|ino| self.tree.nodes.contains_key(ino))
+            .collect();
+        assert_eq!(pins, expected);
         for garbage in self.journal.garbage(None, 1000).await.unwrap() {
             if garbage.attempted {
                 continue;

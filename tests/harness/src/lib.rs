@@ -30,7 +30,7 @@ mod way;
 
 pub use devices::{Device, read_only_view};
 pub use files::{Random, digest_of, same_bytes, same_tree, scratch, wait_until};
-pub use mount::{Cache, Failed, Mount, MountOptions, fused};
+pub use mount::{Cache, Failed, Mount, MountOptions, fused, running};
 pub use process::{Finished, Guarded, Running, run};
 pub use programs::{Program, python, tool, torch_python};
 pub use proxy::{Fault, Proxy};

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::files::scratch;
-use crate::process::{Finished, Guarded, run};
+use crate::process::{Finished, Guarded, Running, run};
 use crate::store::Store;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
@@ -48,6 +48,11 @@ fn binary() -> PathBuf {
 /// A command of the program, like `fused(["status", "--json"])`, run to its end.
 pub fn fused<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Finished {
     run(&mut fused_command(&[], arguments), COMMAND_LIMIT)
+}
+
+/// As [`fused`], but it goes on.
+pub fn running<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Running {
+    Running::start(&mut fused_command(&[], arguments))
 }
 
 /// The program with nothing of the caller's own cloud settings, and these variables.

@@ -103,6 +103,13 @@ impl Running {
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a handle to a child")
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        // It may have ended.
+        let _ = kill(pid, signal);
+    }
+
     /// Waits for its end, at most for `limit`; then it is killed.
     pub fn end_within(self, limit: Duration) -> Finished {
         let Self {
