@@ -102,7 +102,7 @@ enum Msync {
 
 fn exercise(way: &Way, seed: u64, operations: u32, settings: &str) {
     let Some(fsx) = tool("fsx") else { return };
-    let limit = Duration::from_secs(60) + Duration::from_millis(10) * operations;
+    let limit = Duration::from_secs(60) + Duration::from_millis(16) * operations;
     let home = scratch();
     let config = home.path().join("fsx.toml");
     fs::write(&config, settings).unwrap();
