@@ -31,7 +31,7 @@ pub enum Evicted {
     },
     /// The store does not have this version.
     Dirty,
-    /// The kernel is using the extent file.
+    /// The kernel is using the extent file, or the flusher is making the file independent of its object.
     InUse,
     /// There was nothing.
     Nothing,
@@ -89,7 +89,9 @@ impl Vfs {
         let slot = self.inner.opens.slot(ino);
         let evicted = {
             let _gate = slot.gate.lock().await;
+            let hold = self.flusher().hold(ino);
             match slot.open_file() {
+                _ if hold.is_none() => Ok(Evicted::InUse),
                 Some(_) => Ok(Evicted::InUse),
                 None => self.evict_closed(ino).await,
             }
@@ -102,7 +104,9 @@ impl Vfs {
         let slot = self.inner.opens.slot(ino);
         let evicted = {
             let _gate = slot.gate.lock().await;
+            let hold = self.flusher().hold(ino);
             match slot.open_file() {
+                _ if hold.is_none() => Ok(Evicted::InUse),
                 Some(file) if file.mode == Mode::Passthrough => Ok(Evicted::InUse),
                 Some(file) => self.evict_open(&file).await,
                 None => self.evict_closed(ino).await,

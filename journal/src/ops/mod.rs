@@ -19,6 +19,7 @@ mod refresh;
 mod rename;
 mod residency;
 mod resync;
+mod sent;
 mod unlink;
 mod unsynced;
 mod uploads;
