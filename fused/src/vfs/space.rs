@@ -172,7 +172,7 @@ impl Vfs {
             loop {
                 let freed = ledger.freed.notified();
                 match file.fill(offset, bytes.clone()).await {
-                    Err(error) if error.errno() == Errno::ENOSPC as i32 => {}
+                    Err(error) if is_no_space(error.errno()) => {}
                     filled => return Ok(filled?),
                 }
                 ledger.look.notify_one();
@@ -224,6 +224,11 @@ impl Vfs {
         ids.sort_by_key(|id| last_use.get(&Ino(id.ino)).copied().unwrap_or(0));
         Ok(ids)
     }
+}
+
+/// Whether a disk has no space, by whatever limit.
+fn is_no_space(errno: i32) -> bool {
+    matches!(Errno::from_raw(errno), Errno::ENOSPC | Errno::EDQUOT)
 }
 
 /// Starts the evicting task; it ends when the file system is gone.
