@@ -85,6 +85,7 @@ async fn take_theirs(
         meta_epoch: inode.meta_epoch,
         origin: ours_replaced_by(&theirs, inode, key),
         blocks: None,
+        heard: core.has_heard_all(key.as_str()),
     };
     core.journal()
         .flushed(ino, flushed, Timestamp::now())
@@ -175,9 +176,19 @@ async fn forget_key(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(),
     if !at_key {
         return Ok(());
     }
-    let snapshot = Snapshot::take(core, inode.clone())?;
+    // Whoever is giving up its local bytes has the object for them: the origin stays as well.
+    let Some(_hold) = core.holds.hold(inode.ino) else {
+        return Ok(());
+    };
+    let Some(inode) = core.journal().inode(inode.ino).await? else {
+        return Ok(());
+    };
+    let (ino, generation) = (inode.ino, inode.content.generation);
+    let snapshot = Snapshot::take(core, inode)?;
     if snapshot.missing(0..snapshot.size).is_empty() {
-        core.journal().detach(inode.ino, Timestamp::now()).await?;
+        core.journal()
+            .detach(ino, generation, Timestamp::now())
+            .await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use journal::{Sent, SentVersion};
 use parking_lot::Mutex;
 use remote::{DirMarkers, ObjectKey, Remote};
 use tokio::sync::{Notify, oneshot};
@@ -9,18 +10,20 @@ use tokio::time::Instant;
 
 use crate::config::FlusherConfig;
 use crate::error::{Error, Severity};
+use crate::holds::Holds;
 use crate::locks::KeyLocks;
 use crate::memory::Memory;
 use crate::pace::Circuit;
 use crate::plan::Abilities;
 use crate::status::Stats;
-use crate::unheard::{Unheard, Version, What};
+use crate::unheard::{Unheard, What};
 use crate::work::{self, Work};
 
 /// Shared by the loop, its tasks and the handles.
 pub(crate) struct Core {
     pub(crate) config: FlusherConfig,
     pub(crate) locks: KeyLocks,
+    pub(crate) holds: Holds,
     pub(crate) memory: Memory,
     pub(crate) stats: Stats,
     /// Whether the store is worth asking. Leaf lock.
@@ -56,10 +59,11 @@ impl Core {
     pub(crate) fn new(config: FlusherConfig) -> Self {
         Self {
             locks: KeyLocks::default(),
+            holds: Holds::default(),
             memory: Memory::new(config.memory_bytes_max),
             stats: Stats::new(),
             circuit: Mutex::new(Circuit::new(config.backoff)),
-            unheard: Mutex::new(Unheard::new(config.late_max, Instant::now())),
+            unheard: Mutex::new(Unheard::new(config.late_max)),
             work: Mutex::new(Work::new(config.work_items_max)),
             requests: Mutex::default(),
             wake: Notify::new(),
@@ -104,7 +108,8 @@ impl Core {
         answer
     }
 
-    /// As [`Core::changing`], for one that does `what` at `key`: it may do so although nobody hears of it.
+    /// As [`Core::changing`], for one that does `what` at `key`: it may do so although nobody hears of it. The journal
+    /// must durably say that it is sent.
     pub(crate) async fn asking<T>(
         &self,
         key: &ObjectKey,
@@ -126,15 +131,15 @@ impl Core {
     }
 
     /// The daemon before this one may have asked for this at `key` without hearing of it.
-    pub(crate) fn was_asked_before(&self, key: &str, what: What) {
-        self.unheard.lock().note(key, what, Instant::now());
+    pub(crate) fn was_asked_before(&self, key: &str, sent: Sent) {
+        self.unheard.lock().note(key, sent, Instant::now());
     }
 
     /// An error if what was asked for before may yet take the place of a version that is put to `key` now.
     pub(crate) fn nothing_in_the_way(
         &self,
         key: &ObjectKey,
-        version: Version,
+        version: SentVersion,
     ) -> Result<(), Error> {
         let until = (self.unheard.lock()).until(key.as_str(), version, Instant::now());
         match until {
@@ -146,14 +151,15 @@ impl Core {
         }
     }
 
-    /// Whether the store may yet do something that it was asked for before, also by the daemon before this one.
-    pub(crate) fn may_still_arrive(&self) -> bool {
-        self.unheard.lock().any(Instant::now())
+    /// Whether the store may yet get an object at `key` that was sent before, also by the daemon before this one.
+    pub(crate) fn may_still_be_put(&self, key: &str) -> bool {
+        self.unheard.lock().may_be_put(key, Instant::now())
     }
 
-    /// Whether the store may yet do at `key` what this daemon asked for.
-    pub(crate) fn may_still_arrive_at(&self, key: &str) -> bool {
-        self.unheard.lock().at(key, Instant::now())
+    /// Whether nothing that was asked for at `key` can arrive any more. The caller holds its lock, so nothing is
+    /// on its way there.
+    pub(crate) fn has_heard_all(&self, key: &str) -> bool {
+        !self.unheard.lock().any(key, Instant::now())
     }
 
     /// A step failed: does that concern everybody?
@@ -192,7 +198,7 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if !self.heard {
             let mut unheard = self.core.unheard.lock();
-            unheard.note(self.key.as_str(), self.what, Instant::now());
+            unheard.note(self.key.as_str(), self.what.into(), Instant::now());
         }
     }
 }

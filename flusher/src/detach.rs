@@ -2,13 +2,15 @@
 //!
 //! Whatever is only in the object is fetched into the extent file and made durable; then one transaction
 //! forgets the origin and counts the content as dirty. From then on the file is like a new one. The order
-//! matters: after a crash either the origin is still recorded, or the bytes are on the disk.
+//! matters: after a crash either the origin is still recorded, or the bytes are on the disk. Meanwhile nobody may
+//! give up the local bytes again ([`crate::holds`]), and another generation of them is not what was fetched.
 
 use extents::ExtentId;
-use journal::{Timestamp, Wanted};
+use journal::{Ino, Inode, Sent, Timestamp, Wanted};
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::holds::Hold;
 use crate::lost::record_again;
 use crate::snapshot::Snapshot;
 
@@ -17,43 +19,86 @@ const FETCH_BYTES: u64 = 8 << 20;
 
 /// Fetches what is missing, and forgets the origin.
 pub(crate) async fn detach(core: &Core, wanted: &Wanted) -> Result<(), Error> {
-    if let Some(origin) = &wanted.inode.content.origin {
-        localize_newest(core, wanted).await?;
-        let ino = wanted.inode.ino;
-        // Whom the key is left to may be gone before it has put anything there.
-        core.journal().attempted(ino, &origin.key, false).await?;
-        core.journal().detach(ino, Timestamp::now()).await?;
-    }
-    Ok(())
+    let Some(here) = bring_here(core, wanted).await? else {
+        return Ok(());
+    };
+    // Whom the key is left to may be gone before it has put anything there.
+    let nothing = Sent::default();
+    core.journal()
+        .attempted(here.ino, &here.key, false, nothing)
+        .await?;
+    let detached = core
+        .journal()
+        .detach(here.ino, here.generation, Timestamp::now());
+    here.done(detached.await?)
 }
 
 /// As [`detach`], and the object is to be deleted.
 pub(crate) async fn withdraw(core: &Core, wanted: &Wanted) -> Result<(), Error> {
-    if wanted.inode.content.origin.is_some() {
-        localize_newest(core, wanted).await?;
-        let ino = wanted.inode.ino;
-        core.journal().withdraw(ino, Timestamp::now()).await?;
-    }
-    Ok(())
+    let Some(here) = bring_here(core, wanted).await? else {
+        return Ok(());
+    };
+    let withdrawn = core
+        .journal()
+        .withdraw(here.ino, here.generation, Timestamp::now());
+    here.done(withdrawn.await?)
 }
 
-/// Makes every byte local and durable. Its own newer version may have taken the place of what is known to be
+/// A file whose bytes are all in this generation of its extent file, durably, and stay there.
+struct Here {
+    ino: Ino,
+    key: String,
+    generation: u64,
+    _hold: Hold,
+}
+
+impl Here {
+    fn done(self, parted: bool) -> Result<(), Error> {
+        match parted {
+            true => Ok(()),
+            // Somebody has replaced the object, or a program the file: it is planned again.
+            false => Err(Error::Unsteady { key: self.key }),
+        }
+    }
+}
+
+/// Makes every byte local and durable; None if there is no object.
+async fn bring_here(core: &Core, wanted: &Wanted) -> Result<Option<Here>, Error> {
+    let Some(origin) = &wanted.inode.content.origin else {
+        return Ok(None);
+    };
+    let (ino, key) = (wanted.inode.ino, origin.key.clone());
+    let Some(hold) = core.holds.hold(ino) else {
+        return Err(Error::Unsteady { key });
+    };
+    // What was read before it was held may be given up by now.
+    let Some(inode) = core.journal().inode(ino).await? else {
+        return Ok(None);
+    };
+    let generation = localize_newest(core, &inode).await?;
+    Ok(Some(Here {
+        ino,
+        key,
+        generation,
+        _hold: hold,
+    }))
+}
+
+/// The generation that has the bytes. Its own newer version may have taken the place of what is known to be
 /// there, if the answer to that upload was lost.
-async fn localize_newest(core: &Core, wanted: &Wanted) -> Result<(), Error> {
-    let ino = wanted.inode.ino;
-    match localize(core, wanted).await {
-        Err(Error::BaseLost { .. }) if record_again(core, ino).await? => {
-            match core.journal().wanted(ino).await? {
+async fn localize_newest(core: &Core, inode: &Inode) -> Result<u64, Error> {
+    match localize(core, inode).await {
+        Err(Error::BaseLost { .. }) if record_again(core, inode.ino).await? => {
+            match core.journal().inode(inode.ino).await? {
                 Some(newer) => localize(core, &newer).await,
-                None => Ok(()),
+                None => Ok(inode.content.generation),
             }
         }
         localized => localized,
     }
 }
 
-async fn localize(core: &Core, wanted: &Wanted) -> Result<(), Error> {
-    let inode = &wanted.inode;
+async fn localize(core: &Core, inode: &Inode) -> Result<u64, Error> {
     let id = ExtentId {
         ino: inode.ino.0,
         generation: inode.content.generation,
@@ -75,5 +120,6 @@ async fn localize(core: &Core, wanted: &Wanted) -> Result<(), Error> {
             at = until;
         }
     }
-    Ok(extent.sync_data().await?)
+    extent.sync_data().await?;
+    Ok(id.generation)
 }

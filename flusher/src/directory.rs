@@ -11,9 +11,9 @@ use remote::{ListPage, ObjectKey};
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::expect::{Writing, announce};
+use crate::expect::{Writing, announce, durable};
+use crate::garbage::resolve;
 use crate::identity::attributes;
-use crate::unheard::What;
 
 /// Entries listed at a time; the rest follows when these are moved.
 const PAGE_ENTRIES: usize = 1000;
@@ -44,8 +44,9 @@ pub(crate) async fn make(
             size: 0,
             key,
         };
-        announce(core, &writing).await?;
-        let what = What::Replacement((inode.ino, epoch));
+        let what = writing.replacement();
+        announce(core, &writing, what).await?;
+        durable(core).await?;
         core.asking(key, what, core.remote().make_dir(key, &attrs))
             .await?;
     }
@@ -63,6 +64,7 @@ pub(crate) async fn make(
         meta_epoch: inode.meta_epoch,
         origin,
         blocks: None,
+        heard: core.has_heard_all(key.as_str()),
     };
     Ok(core.journal().flushed(inode.ino, flushed, now).await?)
 }
@@ -168,11 +170,16 @@ async fn is_ours(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<b
     }
 }
 
-/// Whether a directory that is new here is only listed: some stores do that for a while after the last object in
+/// Whether a directory that is new here is not really: another one has that path by now, perhaps this very one,
+/// and its marker is yet to come. Or it is only listed: some stores do that for a while after the last object in
 /// it went, and what was removed would be made anew under the new name.
 async fn is_ghost(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<bool, Error> {
     if core.journal().lookup(inode.ino, name).await?.is_some() {
         return Ok(false);
+    }
+    let there = resolve(core, key.trim_end_matches('/')).await?;
+    if there.is_some_and(|there| there.kind == Kind::Directory) {
+        return Ok(true);
     }
     Ok(!core.remote().exists_below(&ObjectKey::from(key)).await?)
 }

@@ -19,7 +19,7 @@
 //! After every write the object is looked at: its size must be what was sent, and its etag the one that the
 //! store answered (or its mark ours, if the answer came without), or the write does not count.
 
-use journal::{Epoch, Ino, Inode, Kind};
+use journal::{Epoch, Ino, Inode, Kind, SentVersion};
 use remote::{Condition, ETag, FileVersion, ObjectKey, ObjectMeta, Put};
 
 use crate::config::OnConflict;
@@ -40,6 +40,21 @@ pub(crate) struct Writing<'a> {
     pub(crate) key: &'a ObjectKey,
 }
 
+impl Writing<'_> {
+    fn version(&self) -> SentVersion {
+        SentVersion {
+            ino: self.inode.ino,
+            epoch: self.epoch,
+            meta_epoch: self.inode.meta_epoch,
+        }
+    }
+
+    /// What the store is asked for by a request that replaces whatever is at the key.
+    pub(crate) fn replacement(&self) -> What {
+        What::Replacement(self.version())
+    }
+}
+
 /// How a guarded write ended.
 pub(crate) enum Guarded {
     /// The object is there as sent.
@@ -53,6 +68,8 @@ pub(crate) struct Stored {
     pub(crate) etag: Option<ETag>,
     /// The version of the attributes on it, where its mark tells.
     pub(crate) meta_epoch: Option<u64>,
+    /// It was there already, by an earlier attempt.
+    pub(crate) earlier: bool,
 }
 
 /// What a look at a key shows.
@@ -93,15 +110,23 @@ pub(crate) async fn guarded<Answer>(
 where
     Answer: Future<Output = Result<Put, remote::Error>>,
 {
-    announce(core, writing).await?;
     let mut condition = expected(core, writing.key).await?;
+    let asks_for = |condition: &Condition| match condition {
+        Condition::Absent if core.config.rooms.capabilities.conditional_put => What::Creation,
+        _ => writing.replacement(),
+    };
+    let mut what = asks_for(&condition);
+    announce(core, writing, what).await?;
     let mut replaces_theirs = false;
     durable(core).await?;
     for _ in 0..ROUNDS_MAX {
-        let what = match condition {
-            Condition::Absent if core.config.rooms.capabilities.conditional_put => What::Creation,
-            _ => What::Replacement((writing.inode.ino, writing.epoch)),
-        };
+        if what != asks_for(&condition) {
+            what = asks_for(&condition);
+            core.journal()
+                .sending(writing.key.as_str(), what.into())
+                .await?;
+            durable(core).await?;
+        }
         let request = put(condition.clone());
         match core.asking(writing.key, what, request).await {
             Ok(stored) => {
@@ -158,16 +183,19 @@ fn replaced_theirs(core: &Core, writing: &Writing<'_>) {
 /// arrived, the sweep finds out (see [`crate::garbage`]). And what somebody else has put there is not imported
 /// any more, or it would be taken for ours and be replaced: parts take their time, and by now the inode may have
 /// another name, and theirs may be known under this one. Then the inode is planned again.
-pub(crate) async fn announce(core: &Core, writing: &Writing<'_>) -> Result<(), Error> {
+///
+/// Either way it is remembered what is sent: a crash must not make anybody forget that it may arrive.
+pub(crate) async fn announce(core: &Core, writing: &Writing<'_>, what: What) -> Result<(), Error> {
     let inode = writing.inode;
-    core.nothing_in_the_way(writing.key, (inode.ino, writing.epoch))?;
+    core.nothing_in_the_way(writing.key, writing.version())?;
+    let (journal, key) = (core.journal(), writing.key.as_str());
     let origin = inode.content.origin.as_ref();
-    if origin.is_some_and(|origin| origin.key == writing.key.as_str()) {
-        return Ok(());
+    if origin.is_some_and(|origin| origin.key == key) {
+        return Ok(journal.sending(key, what.into()).await?);
     }
     let directory = inode.kind == Kind::Directory;
-    let key = writing.key.as_str();
-    match core.journal().attempted(inode.ino, key, directory).await? {
+    let attempted = journal.attempted(inode.ino, key, directory, what.into());
+    match attempted.await? {
         true => Ok(()),
         false => Err(Error::Unsteady {
             key: writing.key.0.clone(),
@@ -233,6 +261,7 @@ pub(crate) async fn verify(
                     // As a look at the object spells it: that is what it is compared with from now on.
                     etag: found.or(sent),
                     meta_epoch: mark.map(|mark| mark.meta_epoch),
+                    earlier: false,
                 }),
             }
         }
@@ -266,7 +295,11 @@ async fn judge(core: &Core, writing: &Writing<'_>, meta: ObjectMeta) -> Result<T
         let same = is_of(Some(mark), writing) && meta.size == writing.size;
         let meta_epoch = Some(mark.meta_epoch);
         return Ok(match (same, meta.etag) {
-            (true, etag) => There::ThisVersion(Stored { etag, meta_epoch }),
+            (true, etag) => There::ThisVersion(Stored {
+                etag,
+                meta_epoch,
+                earlier: true,
+            }),
             (false, Some(etag)) => There::OurOlder(etag),
             (false, None) => There::Foreign(None),
         });

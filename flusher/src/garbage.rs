@@ -2,7 +2,7 @@
 //!
 //! A key becomes garbage when its file is deleted, or when its object was copied to another key. A sweep
 //! takes the rows in pages, several keys at a time. Under the lock of the key it looks again whether the key
-//! is still garbage and claimed by nobody; and what made it garbage is durable. If an unsynced file has that path
+//! is still garbage and claimed by nobody. If an unsynced file has that path
 //! by now the key is left alone: its upload replaces the object, and readers of the bucket never see it missing. A directory's key waits
 //! for what is ours below it. Only the version that we knew is deleted; if somebody else replaced it since,
 //! it is theirs.
@@ -29,8 +29,8 @@ use crate::unheard::What;
 
 /// Rows read at a time.
 const PAGE_ROWS: usize = 256;
-/// Deletes in flight.
-const DELETES_PARALLEL: usize = 8;
+/// Deletes in flight. Each begins with a sync of the journal, which those that begin together share.
+const DELETES_PARALLEL: usize = 16;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,21 +51,6 @@ enum Verdict {
     MayReturn,
 }
 
-/// Remembers the keys that the daemon before this one may have asked for without hearing of it.
-pub(crate) async fn remember_attempts(core: &Core) -> Result<(), Error> {
-    let mut after: Option<String> = None;
-    loop {
-        let page = core.journal().garbage(after.as_deref(), PAGE_ROWS).await?;
-        let Some(last) = page.last() else {
-            return Ok(());
-        };
-        after = Some(last.key.clone());
-        for row in page.into_iter().filter(|row| row.attempted) {
-            core.was_asked_before(&row.key, What::Creation);
-        }
-    }
-}
-
 /// One pass over all garbage.
 pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
     let mut swept = Swept::default();
@@ -80,8 +65,6 @@ pub(crate) async fn sweep(core: &Core) -> Result<Swept, Error> {
         if page.is_empty() {
             continue;
         }
-        // What made these garbage must survive a power cut, or there would be files without their objects.
-        durable(core).await?;
         // Level by level, the deepest first: a directory goes after what was in it.
         let mut levels = BTreeMap::<_, Vec<Garbage>>::new();
         for row in page {
@@ -170,11 +153,7 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
     }
     let key = ObjectKey::from(row.key.as_str());
     if row.directory {
-        let request = core.remote().remove_dir(&key);
-        core.asking(&key, What::Deletion, request).await?;
-        if row.attempted && core.may_still_arrive() {
-            return Ok(Verdict::MayReturn);
-        }
+        delete(core, &key, core.remote().remove_dir(&key)).await??;
     } else if row.attempted {
         if let Some(verdict) = delete_forgotten(core, &key).await? {
             return finish(core, row, verdict).await;
@@ -182,7 +161,7 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
         tracing::debug!(%key, "nothing of ours is there");
     } else if let Some(etag) = row.etag.clone().map(ETag) {
         let request = core.remote().delete_matching(&key, &etag);
-        match core.asking(&key, What::Deletion, request).await {
+        match delete(core, &key, request).await? {
             Ok(()) | Err(remote::Error::NotFound { .. }) => {}
             Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
                 if let Some(verdict) = delete_forgotten(core, &key).await? {
@@ -193,21 +172,36 @@ async fn collect(core: &Core, row: &Garbage) -> Result<Verdict, Error> {
             Err(error) => return Err(error.into()),
         }
     } else {
-        let request = core.remote().delete(&key);
-        core.asking(&key, What::Deletion, request).await?;
+        delete(core, &key, core.remote().delete(&key)).await??;
     }
     finish(core, row, Verdict::Done).await
 }
 
+/// Asks for a deletion. After a crash it must be known that it was sent: it may arrive when the key has its next
+/// object. And what made the key garbage must survive a power cut, or there would be a file without its object.
+async fn delete(
+    core: &Core,
+    key: &ObjectKey,
+    request: impl Future<Output = Result<(), remote::Error>>,
+) -> Result<Result<(), remote::Error>, Error> {
+    let what = What::Deletion;
+    core.journal().sending(key.as_str(), what.into()).await?;
+    durable(core).await?;
+    Ok(core.asking(key, what, request).await)
+}
+
 async fn finish(core: &Core, row: &Garbage, verdict: Verdict) -> Result<Verdict, Error> {
     match verdict {
-        Verdict::Done if core.may_still_arrive_at(&row.key) => {
+        Verdict::Done if core.may_still_be_put(&row.key) => {
             // It was put there by a second try, and the first one is still on its way.
             core.journal().garbage_may_return(&row.key).await?;
             Ok(Verdict::MayReturn)
         }
         Verdict::Done => {
             core.journal().garbage_done(&row.key).await?;
+            if core.has_heard_all(&row.key) {
+                core.journal().all_heard(&row.key).await?;
+            }
             tracing::debug!(key = row.key, "deleted");
             Ok(Verdict::Done)
         }
@@ -220,10 +214,7 @@ async fn finish(core: &Core, row: &Garbage, verdict: Verdict) -> Result<Verdict,
 /// anybody else's.
 async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict>, Error> {
     let Some(meta) = core.remote().head(key).await? else {
-        return Ok(Some(match core.may_still_arrive() {
-            true => Verdict::MayReturn,
-            false => Verdict::Done,
-        }));
+        return Ok(Some(Verdict::Done));
     };
     let mark = own_mark(&meta.posix, core.config.node).filter(|mark| is_in_place(mark, key));
     let (Some(mark), Some(etag)) = (mark, meta.etag) else {
@@ -241,7 +232,7 @@ async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict
         }
     }
     let request = core.remote().delete_matching(key, &etag);
-    match core.asking(key, What::Deletion, request).await {
+    match delete(core, key, request).await? {
         Ok(()) | Err(remote::Error::NotFound { .. }) => Ok(Some(Verdict::Done)),
         // Replaced since that look, or one of the two was wrong: the next one tells.
         Err(remote::Error::PreconditionFailed { .. } | remote::Error::Changed { .. }) => {
@@ -325,7 +316,8 @@ async fn keeps_ours(core: &Core, row: &Garbage) -> Result<bool, Error> {
     Ok(false)
 }
 
-async fn resolve(core: &Core, key: &str) -> Result<Option<Inode>, Error> {
+/// What has the path that a key stands for.
+pub(crate) async fn resolve(core: &Core, key: &str) -> Result<Option<Inode>, Error> {
     let mut at = None;
     let mut parent = Ino::ROOT;
     for component in key.split('/') {

@@ -14,6 +14,7 @@ use crate::config::FlusherConfig;
 use crate::core::{Core, Request};
 use crate::digests;
 use crate::error::Error;
+use crate::holds::Hold;
 use crate::key::wanted_key;
 use crate::lost::record_again;
 use crate::reconcile::Reconciler;
@@ -120,6 +121,12 @@ impl Flusher {
     /// As of the store, and [`Error::Corrupt`].
     pub async fn get(&self, ino: Ino, origin: &Origin, range: Range<u64>) -> Result<Bytes, Error> {
         digests::get(&self.inner.core, ino, origin, range).await
+    }
+
+    /// Keeps a file from being parted from its object, while its local bytes are given up. None while that is
+    /// going on, by somebody else: come again.
+    pub fn hold(&self, ino: Ino) -> Option<Hold> {
+        self.inner.core.holds.hold(ino)
     }
 
     /// Deletes garbage now. What still waits for an upload to replace it is left; ask again after that.

@@ -16,9 +16,10 @@
 //! | `snapshot`, `upload` | how bytes travel: stable reads, single puts, multipart, resume |
 //! | `digests` | is what comes from the store what was sent there? |
 //! | `expect` | what must be at a key before it is replaced; is the object there our own? |
-//! | `occupant`, `detach` | a key that another inode still uses: move it away, break cycles |
+//! | `occupant`, `detach`, `holds` | a key that another inode still uses: move it away, break cycles |
 //! | `relocate`, `directory` | server-side copies, attributes, directory markers |
-//! | `conflict`, `garbage`, `unheard`, `strays` | somebody else's version; keys and uploads that nobody wants any more |
+//! | `conflict`, `garbage`, `strays` | somebody else's version; keys and uploads that nobody wants any more |
+//! | `unheard`, `late` | requests that may arrive when nobody waits for them any more, also the last daemon's |
 //! | `order`, `temporary`, `pace`, `yielding`, `memory`, `locks`, [`parts`] | when, how fast, how much at once |
 //! | `work`, `scan`, `reconcile` | the bounded work set, and the loop |
 //! | [`status`] | what a user sees of it |
@@ -33,8 +34,10 @@ mod error;
 mod expect;
 mod garbage;
 mod handle;
+mod holds;
 mod identity;
 mod key;
+mod late;
 mod locks;
 mod lost;
 mod memory;
@@ -60,5 +63,6 @@ pub use config::{BackoffLimits, Events, FlusherConfig, OnConflict, PublishOrder,
 pub use digests::is_block;
 pub use error::{Error, Severity};
 pub use handle::Flusher;
+pub use holds::Hold;
 pub use lost::own_version;
 pub use status::{Conflict, FlusherStatus, LastError, Progress, Resolution, State, Uploading};

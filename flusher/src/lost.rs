@@ -51,6 +51,7 @@ pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
     tracing::info!(%key, "an upload whose record was lost in a crash is recorded again");
     let now = Timestamp::now();
     let epoch = journal::Epoch(mark.epoch);
+    let heard = core.has_heard_all(&key.0);
     let flushed = Flushed {
         epoch,
         meta_epoch: mark.meta_epoch,
@@ -63,6 +64,7 @@ pub(crate) async fn record_again(core: &Core, ino: Ino) -> Result<bool, Error> {
             checked: now,
         },
         blocks: None,
+        heard,
     };
     core.journal().flushed(ino, flushed, now).await?;
     Ok(true)

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use crate::config::PublishOrder;
 use crate::core::{Core, Request};
 use crate::error::{Error, Severity};
-use crate::garbage::{Swept, remember_attempts, sweep};
+use crate::garbage::{Swept, sweep};
+use crate::late;
 use crate::order::{Blocker, Order};
 use crate::pace::delay;
 use crate::scan;
@@ -104,7 +105,7 @@ impl Reconciler {
 
     /// Runs until it is told to stop. Tasks under way are dropped then; the next start continues them.
     pub(crate) async fn run(mut self) {
-        self.remember_attempts().await;
+        self.remember_sent().await;
         loop {
             if let Err(error) = self.round().await {
                 tracing::error!(%error, "the flusher can't read the journal; it tries again");
@@ -134,8 +135,8 @@ impl Reconciler {
     }
 
     /// Before anything is sent: once that is recorded, what was asked for before it is not told any more.
-    async fn remember_attempts(&mut self) {
-        while let Err(error) = remember_attempts(&self.core).await {
+    async fn remember_sent(&mut self) {
+        while let Err(error) = late::remember(&self.core).await {
             tracing::error!(%error, "the flusher can't read the journal; it tries again");
             self.core.stats.step_failed("journal", error.to_string());
             tokio::select! {
@@ -378,10 +379,7 @@ impl Reconciler {
         let mut hurried = false;
         if let Some(seq) = hurry_before {
             for (_, item) in work.items_mut() {
-                let waits = item.row.seq < seq
-                    && item.publishes
-                    && item.failures == 0
-                    && item.behind.is_none();
+                let waits = item.row.seq < seq && item.publishes && item.can_hurry(now);
                 if waits && item.due > now && !item.open {
                     item.due = now;
                     hurried = true;
@@ -483,7 +481,10 @@ impl Reconciler {
             let renewed = item.row.seq != before;
             item.parked = false;
             match report.outcome {
-                Outcome::Failed(Error::InTheWay { until, .. }) => item.due = until,
+                Outcome::Failed(Error::InTheWay { until, .. }) => {
+                    item.due = until;
+                    item.held_until = Some(until);
+                }
                 Outcome::Failed(error) => {
                     item.failures = item.failures.saturating_add(1);
                     let waits_for_store = error.blames_the_store() && !store_ok;
@@ -558,8 +559,9 @@ impl Reconciler {
             && item.vacate.is_none_or(|known| known > oldest)
         {
             item.vacate = Some(oldest);
-            if item.failures == 0 && item.behind.is_none() {
-                item.due = Instant::now();
+            let now = Instant::now();
+            if item.can_hurry(now) {
+                item.due = now;
             }
         }
         Ok(())
@@ -577,6 +579,9 @@ impl Reconciler {
         self.strays_due = now + config.rescan.min(config.stray_age.max(STRAYS_PAUSE_MIN));
         let core = Arc::clone(&self.core);
         self.strays.spawn(async move {
+            if let Err(error) = late::tidy(&core).await {
+                tracing::debug!(%error, "could not tidy what was sent; tried again later");
+            }
             if let Err(error) = strays::abort(&core).await {
                 tracing::debug!(%error, "could not abort uploads of no use; tried again later");
                 core.note_failure(&error);

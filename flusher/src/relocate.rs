@@ -13,7 +13,6 @@ use crate::error::Error;
 use crate::expect::{Writing, announce, durable, is_foreign, verify};
 use crate::identity::{attributes, own_mark};
 use crate::snapshot::Snapshot;
-use crate::unheard::What;
 
 /// How it ended.
 pub(crate) enum Moved {
@@ -41,7 +40,8 @@ pub(crate) async fn copy(
         size: origin.size,
         key: to,
     };
-    announce(core, &writing).await?;
+    let what = writing.replacement();
+    announce(core, &writing, what).await?;
     if is_foreign(core, &writing).await? {
         return Ok(Moved::Conflict);
     }
@@ -49,7 +49,6 @@ pub(crate) async fn copy(
     let attrs = travelling(core, inode, origin, to);
     let etag = origin.etag.clone().map(ETag);
     let request = core.remote().copy(&from, to, &attrs, etag.as_ref());
-    let what = What::Replacement((inode.ino, origin.epoch));
     let stored = match core.asking(to, what, request).await {
         Ok(stored) => stored,
         Err(error) => return source_changed(core, inode, origin, true, error).await,
@@ -67,19 +66,19 @@ pub(crate) async fn rewrite(core: &Core, inode: &Inode, origin: &Origin) -> Resu
     let key = ObjectKey::from(origin.key.as_str());
     let attrs = attributes(inode, core.config.node, origin.epoch, &key);
     let etag = origin.etag.clone().map(ETag);
-    let version = (inode.ino, origin.epoch);
-    core.nothing_in_the_way(&key, version)?;
-    durable(core).await?;
-    let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
-    let stored = match core.asking(&key, What::Replacement(version), request).await {
-        Ok(stored) => stored,
-        Err(error) => return source_changed(core, inode, origin, false, error).await,
-    };
     let writing = Writing {
         inode,
         epoch: origin.epoch,
         size: origin.size,
         key: &key,
+    };
+    let what = writing.replacement();
+    announce(core, &writing, what).await?;
+    durable(core).await?;
+    let request = core.remote().set_attributes(&key, etag.as_ref(), &attrs);
+    let stored = match core.asking(&key, what, request).await {
+        Ok(stored) => stored,
+        Err(error) => return source_changed(core, inode, origin, false, error).await,
     };
     let etag = verify(core, &writing, stored).await?.etag;
     let (key, meta_epoch) = (key.0, inode.meta_epoch);
@@ -191,6 +190,7 @@ async fn record(
     let flushed = Flushed {
         epoch: origin.epoch,
         meta_epoch,
+        heard: core.has_heard_all(&origin.key),
         origin,
         blocks: None,
     };

@@ -93,6 +93,7 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
         running: false,
         parked: false,
         behind: None,
+        held_until: None,
     };
     match old {
         Some(old) if same_version => Item {
@@ -105,6 +106,7 @@ fn item(core: &Core, wanted: &Wanted, row: Unsynced, old: Option<Item>, scan: u6
             running: old.running,
             parked: old.parked,
             behind: old.behind,
+            held_until: old.held_until,
             ..fresh
         },
         Some(old) => Item {

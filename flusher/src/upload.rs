@@ -156,7 +156,11 @@ async fn upload_parts(
     // Those of the parts have been recorded with them.
     let blocks = BlockDigests::default();
     let outcome = record(core, snapshot, key, stored.etag, meta_epoch, blocks).await?;
-    core.journal().upload_cleared(ino, &id.0).await?;
+    // If an earlier upload has put it there, the parts of this one are still in the store.
+    match stored.earlier {
+        true => abandon(core, ino, key, &id).await?,
+        false => core.journal().upload_cleared(ino, &id.0).await?,
+    }
     Ok(Sent::Recorded(outcome))
 }
 
@@ -314,6 +318,7 @@ async fn record(
         meta_epoch,
         origin,
         blocks: (!snapshot.is_open()).then_some(blocks),
+        heard: core.has_heard_all(key.as_str()),
     };
     Ok(core.journal().flushed(inode.ino, flushed, now).await?)
 }

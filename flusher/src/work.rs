@@ -63,6 +63,16 @@ pub(crate) struct Item {
     pub(crate) parked: bool,
     /// It waits for this inode to move away.
     pub(crate) behind: Option<Ino>,
+    /// Until then an earlier request may undo what is sent: there is no hurrying it.
+    pub(crate) held_until: Option<Instant>,
+}
+
+impl Item {
+    /// Whether it waits for nothing but its time.
+    pub(crate) fn can_hurry(&self, now: Instant) -> bool {
+        let held = self.held_until.is_some_and(|until| now < until);
+        self.failures == 0 && self.behind.is_none() && !held
+    }
 }
 
 /// What a scan should do with a row.
@@ -258,6 +268,7 @@ mod tests {
             running: false,
             parked: false,
             behind: None,
+            held_until: None,
         }
     }
 

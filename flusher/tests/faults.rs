@@ -187,6 +187,58 @@ fn a_deletion_that_arrives_late_does_not_take_the_next_object_with_it() {
 }
 
 #[test]
+fn a_put_that_failed_does_not_bring_back_what_the_next_daemon_has_deleted() {
+    run(async {
+        let Some(mut rig) = Rig::bucket().await else {
+            return;
+        };
+        rig.config.late_max = Duration::from_secs(12);
+        let late = Duration::from_secs(4);
+        let proxy = rig.proxy.as_ref().unwrap();
+        inject(proxy, Fault::Overtaken(late), 1, is_put);
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"ours").await;
+        rig.settled(&flusher).await;
+        assert_eq!(proxy.injected()["overtaken"], 1);
+        flusher.stop().await;
+        let flusher = rig.start();
+        rig.unlink("f").await;
+        flusher.flush_all();
+        until("it is deleted", async || rig.object("f").await.is_none()).await;
+        tokio::time::sleep(late + Duration::from_secs(1)).await;
+        rig.settled(&flusher).await;
+        assert!(rig.keys().await.is_empty(), "{:?}", rig.keys().await);
+    });
+}
+
+#[test]
+fn a_deletion_of_the_last_daemon_does_not_take_the_next_object_with_it() {
+    run(async {
+        let Some(mut rig) = Rig::bucket().await else {
+            return;
+        };
+        rig.config.late_max = Duration::from_secs(6);
+        let late = Duration::from_secs(3);
+        let proxy = rig.proxy.as_ref().unwrap();
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"the same again").await;
+        rig.settled(&flusher).await;
+        let is_delete = |line: &str| line.starts_with("DELETE");
+        inject(proxy, Fault::Overtaken(late), 1, is_delete);
+        rig.unlink("f").await;
+        flusher.flush_all();
+        until("it is deleted", async || rig.object("f").await.is_none()).await;
+        assert_eq!(proxy.injected()["overtaken"], 1);
+        flusher.stop().await;
+        let flusher = rig.start();
+        rig.write(Ino::ROOT, "f", b"the same again").await;
+        rig.settled(&flusher).await;
+        tokio::time::sleep(late).await;
+        assert_eq!(rig.object("f").await.unwrap(), "the same again");
+    });
+}
+
+#[test]
 fn what_somebody_else_has_put_over_an_object_that_arrived_unheard_stays() {
     run(async {
         let Some(rig) = Rig::bucket().await else {

@@ -27,6 +27,7 @@
 //! | `V` ino:8 | of which version of the object the digests are; those of its first blocks |
 //! | `v` ino:8 block:8 | digests of blocks from this one on |
 //! | `N` object key | multipart uploads that were asked for, and whose names were not heard |
+//! | `M` object key | what the store was asked for there, and may yet do |
 //! | `S` ino:8 | what is known of a directory's listing in the store |
 //! | `R` ino:8 | a directory below which keys may be those from before a rename |
 
@@ -174,6 +175,10 @@ pub(crate) fn garbage(object: &str) -> Vec<u8> {
     key(b'G', &[], object.as_bytes())
 }
 
+pub(crate) fn sent(object: &str) -> Vec<u8> {
+    key(b'M', &[], object.as_bytes())
+}
+
 pub(crate) fn upload(ino: Ino) -> Vec<u8> {
     key(b'P', &[ino.0], &[])
 }
@@ -266,6 +271,7 @@ mod tests {
         assert_eq!(claim("d/x"), b"Kd/x");
         assert_eq!(garbage("d/x"), b"Gd/x");
         assert_eq!(asked_uploads("d/x"), b"Nd/x");
+        assert_eq!(sent("d/x"), b"Md/x");
         assert_eq!(upload(one), b"P\0\0\0\0\0\0\0\x01");
         assert_eq!(upload_part(one, 7), b"p\0\0\0\0\0\0\0\x01\0\0\0\x07");
         assert_eq!(digested(one), b"V\0\0\0\0\0\0\0\x01");

@@ -217,6 +217,8 @@ impl Record for PartRow {}
 impl Record for DigestedRow {}
 impl Record for DigestRow {}
 impl Record for ResyncRow {}
+/// `M`: what the store may yet do.
+impl Record for crate::types::Sent {}
 /// `S`: a listing.
 impl Record for crate::types::Listing {}
 
@@ -273,7 +275,7 @@ pub(crate) fn decode_counter(key: &[u8], bytes: Option<&[u8]>) -> Result<u64, Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Content, Listing, Origin, Seal};
+    use crate::types::{Content, Listing, Origin, Seal, Sent, SentVersion};
 
     fn check<R: Record + PartialEq + std::fmt::Debug>(record: R, golden: &[u8]) {
         assert_eq!(
@@ -366,6 +368,17 @@ mod tests {
             until: time(2),
         };
         check(asked, b"\x01\x02\x02\x07\x04\x07");
+        let replaced = SentVersion {
+            ino: Ino(300),
+            epoch: Epoch(4),
+            meta_epoch: 5,
+        };
+        let sent = Sent {
+            created: true,
+            replaced: Some(replaced),
+            deleted: false,
+        };
+        check(sent, b"\x01\x01\x01\xac\x02\x04\x05\x00");
         check(PartRow { etag: "e".into() }, b"\x01\x01e");
         let digested = DigestedRow {
             epoch: Epoch(4),

@@ -8,10 +8,10 @@
 
 mod common;
 
-use common::{NODE, at, dir, file, fresh, object, write};
+use common::{CREATION, NODE, at, dir, file, fresh, object, write};
 use journal::{
     BLOCK_BYTES, BlockDigest, BlockDigests, Epoch, FlushOutcome, Flushed, Ino, Journal, RenameMode,
-    Replacement, Seen, SetAttr,
+    Replacement, Seen, Sent, SetAttr,
 };
 
 const ROOT: Ino = Ino::ROOT;
@@ -172,11 +172,26 @@ async fn a_detached_file_leaves_its_object_to_others() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
     flush(&journal, a.ino, "a", "1").await;
-    let detached = journal.detach(a.ino, at(40)).await.unwrap();
+    let generation = a.content.generation;
+    assert!(journal.detach(a.ino, generation, at(40)).await.unwrap());
+    let detached = journal.inode(a.ino).await.unwrap().unwrap();
     assert!(detached.content.origin.is_none() && detached.is_content_dirty());
     assert_eq!(journal.claim("a").await.unwrap(), None);
     assert!(garbage(&journal).await.is_empty());
     assert!(journal.unsynced_row(a.ino).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_file_whose_bytes_were_given_up_meanwhile_is_not_detached() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    flush(&journal, a.ino, "a", "1").await;
+    assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    let generation = a.content.generation;
+    assert!(!journal.detach(a.ino, generation, at(40)).await.unwrap());
+    assert!(!journal.withdraw(a.ino, generation, at(40)).await.unwrap());
+    let kept = journal.inode(a.ino).await.unwrap().unwrap();
+    assert!(kept.content.origin.is_some() && !kept.is_content_dirty());
 }
 
 #[tokio::test]
@@ -459,16 +474,61 @@ async fn an_upload_that_was_asked_for_is_remembered_until_its_name_is_known_or_i
 async fn what_may_be_at_a_key_is_remembered_until_it_is_recorded() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
-    assert!(journal.attempted(a.ino, "a", false).await.unwrap());
+    assert!(
+        journal
+            .attempted(a.ino, "a", false, CREATION)
+            .await
+            .unwrap()
+    );
     let row = journal.garbage_row("a").await.unwrap().unwrap();
     assert!(row.attempted && row.etag.is_none() && !row.directory);
     flush(&journal, a.ino, "a", "1").await;
     assert!(garbage(&journal).await.is_empty());
     mv(&journal, "a", "b").await;
     flush(&journal, a.ino, "b", "2").await;
-    assert!(journal.attempted(a.ino, "a", false).await.unwrap());
+    assert!(
+        journal
+            .attempted(a.ino, "a", false, CREATION)
+            .await
+            .unwrap()
+    );
     let row = journal.garbage_row("a").await.unwrap().unwrap();
     assert!(!row.attempted, "the version that was there is known");
+}
+
+#[tokio::test]
+async fn what_was_sent_is_remembered_until_all_of_it_is_heard() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    let sent = async || journal.sent(None, 10).await.unwrap();
+    assert!(
+        journal
+            .attempted(a.ino, "a", false, CREATION)
+            .await
+            .unwrap()
+    );
+    assert_eq!(sent().await, [("a".to_owned(), CREATION)]);
+    let earlier = Flushed {
+        heard: false,
+        ..object("a", "1", &a)
+    };
+    journal.flushed(a.ino, earlier, at(30)).await.unwrap();
+    assert!(garbage(&journal).await.is_empty());
+    let deletion = Sent {
+        deleted: true,
+        ..Sent::default()
+    };
+    journal.sending("a", deletion).await.unwrap();
+    let both = Sent {
+        created: true,
+        ..deletion
+    };
+    assert_eq!(sent().await, [("a".to_owned(), both)]);
+    flush(&journal, a.ino, "a", "1").await;
+    assert!(sent().await.is_empty());
+    journal.sending("b", deletion).await.unwrap();
+    journal.all_heard("b").await.unwrap();
+    assert!(sent().await.is_empty());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{NODE, at, dir, file, found, fresh, names, object, write};
+use common::{CREATION, NODE, at, dir, file, found, fresh, names, object, write};
 use journal::{
     Epoch, FlushOutcome, Ino, Journal, Kind, Listing, RenameMode, Seen, SetAttr, Timestamp,
 };
@@ -175,7 +175,12 @@ async fn what_a_directory_loses_while_it_is_looked_into_does_not_bring_it_back()
 async fn what_somebody_put_where_something_is_about_to_be_put_is_not_imported() {
     let (_dir, journal) = fresh().await;
     let ours = file(&journal, ROOT, "a").await;
-    assert!(journal.attempted(ours.ino, "a", false).await.unwrap());
+    assert!(
+        journal
+            .attempted(ours.ino, "a", false, CREATION)
+            .await
+            .unwrap()
+    );
     mv(&journal, "a", "b").await;
     let theirs = [found("a", "a", "1", 5)];
     let hidden = journal
@@ -190,7 +195,12 @@ async fn what_somebody_put_where_something_is_about_to_be_put_is_not_imported() 
         .unwrap();
     assert_eq!(new.len(), 1);
     // The other way round: it is theirs now.
-    assert!(!journal.attempted(ours.ino, "a", false).await.unwrap());
+    assert!(
+        !journal
+            .attempted(ours.ino, "a", false, CREATION)
+            .await
+            .unwrap()
+    );
     assert!(garbage(&journal).await.is_empty());
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -301,6 +302,11 @@ impl Judge<'_> {
         if let Some((file, name)) = path.split_once('#') {
             if !self.found.tree.contains_key(file) {
                 return Ok(State::Absent);
+            }
+            if name == "mode" {
+                let about = self.root.join(file).metadata();
+                let mode = about.map(|about| about.mode() & 0o7777);
+                return Ok(mode.map_or(State::Absent, State::Mode));
             }
             let value = attributes::get(&self.root.join(file), name);
             return Ok(value.map_or(State::Absent, State::Attribute));

@@ -34,10 +34,40 @@ const RECOVERS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Which mount, and how often its disk is filled.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
-    passthrough: &'static str,
-    bucket: bool,
-    cycles: usize,
+pub struct Plan {
+    pub passthrough: &'static str,
+    pub bucket: bool,
+    pub cycles: usize,
+    pub limit: Limit,
+}
+
+/// What there is no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Blocks of the disk.
+    Disk,
+    /// What the user, or the folder, may have of it.
+    Quota,
+}
+
+impl Limit {
+    /// So much of it; the reason, where there is no such thing.
+    fn device(self, bytes: u64) -> Result<Device, String> {
+        match self {
+            Limit::Disk => Ok(Device::ext4(bytes)),
+            Limit::Quota => Device::btrfs_with_quota(4 * bytes, bytes),
+        }
+    }
+
+    /// Whether a program may be told so.
+    fn allows(self, error: &io::Error) -> bool {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC) => true,
+            // Where the kernel writes by itself.
+            Some(Errno::EDQUOT) => self == Limit::Quota,
+            _ => false,
+        }
+    }
 }
 
 /// What a worker knows of its files: the version and length that were acknowledged.
@@ -55,6 +85,7 @@ struct Worker {
     dice: Dice,
     number: u64,
     book: Book,
+    limit: Limit,
 }
 
 impl Worker {
@@ -145,8 +176,7 @@ impl Worker {
 
     #[track_caller]
     fn refused(&mut self, what: &str, path: &Path, error: &io::Error) {
-        let full = Some(Errno::ENOSPC as i32);
-        assert_eq!(error.raw_os_error(), full, "{what} {path:?}: {error}");
+        assert!(self.limit.allows(error), "{what} {path:?}: {error}");
         self.book.refused += 1;
         // A program that is refused does not come back at once.
         thread::sleep(Duration::from_millis(20));
@@ -212,7 +242,7 @@ impl Filler {
 }
 
 impl Plan {
-    fn run(self) {
+    pub fn run(self) {
         harness::require_mounts!();
         let seed = match std::env::var("CRASH_SEED") {
             Ok(seed) => seed.parse().expect("a number"),
@@ -223,7 +253,10 @@ impl Plan {
             true => Store::seaweedfs(),
             false => Store::folder(),
         };
-        let disk = Device::ext4(DISK_BYTES);
+        let disk = match self.limit.device(DISK_BYTES) {
+            Ok(disk) => disk,
+            Err(reason) => return harness::skip(&reason),
+        };
         let mut mount = mount_on(&store, &disk, self.passthrough);
         let pid = mount.daemon().pid();
         let stop = Arc::new(AtomicBool::new(false));
@@ -236,6 +269,7 @@ impl Plan {
                     dice: Dice::new(seed ^ nr as u64),
                     number: (nr as u64) << 32,
                     book: Book::default(),
+                    limit: self.limit,
                 };
                 let stop = Arc::clone(&stop);
                 thread::spawn(move || worker.run(&stop))
@@ -248,7 +282,11 @@ impl Plan {
         let mut slowest = Duration::ZERO;
         for cycle in 0..self.cycles {
             thread::sleep(EMPTY_FOR);
-            fill(&mut filler, cycle);
+            match self.limit {
+                Limit::Disk => fill(&mut filler, cycle),
+                // A file on btrfs can't be shortened then.
+                Limit::Quota => fill(&mut filler, cycle % 2),
+            }
             filler.go();
             slowest = slowest.max(recovers(&mount));
         }
@@ -349,6 +387,7 @@ fn a_disk_filled_by_others_while_the_kernel_writes() {
         passthrough: "passthrough=auto",
         bucket: false,
         cycles: 6,
+        limit: Limit::Disk,
     }
     .run();
 }
@@ -359,6 +398,7 @@ fn a_disk_filled_by_others_while_the_daemon_writes() {
         passthrough: "passthrough=off",
         bucket: false,
         cycles: 6,
+        limit: Limit::Disk,
     }
     .run();
 }
@@ -372,6 +412,7 @@ fn a_disk_filled_by_others_for_long() {
                 passthrough,
                 bucket,
                 cycles: 30,
+                limit: Limit::Disk,
             }
             .run();
         }
@@ -379,10 +420,13 @@ fn a_disk_filled_by_others_for_long() {
 }
 
 /// One program writes more than the disk holds. What it was told is written is what there is.
-fn outruns_the_disk(passthrough: &str) {
+pub fn outruns(limit: Limit, passthrough: &str) {
     harness::require_mounts!();
     let store = Store::folder();
-    let disk = Device::ext4(256 << 20);
+    let disk = match limit.device(256 << 20) {
+        Ok(disk) => disk,
+        Err(reason) => return harness::skip(&reason),
+    };
     let mount = mount_on(&store, &disk, passthrough);
     fs::write(mount.join("before"), "kept").expect("a small file");
     let mut file = File::create(mount.join("big")).expect("a new file");
@@ -395,7 +439,7 @@ fn outruns_the_disk(passthrough: &str) {
         }
         assert!(acknowledged < 400 << 20, "the disk is not that large");
     };
-    assert_eq!(error.raw_os_error(), Some(Errno::ENOSPC as i32), "{error}");
+    assert!(limit.allows(&error), "{error}");
     file.sync_all().expect("what is written can be synced");
     nix::unistd::close(file.into_raw_fd()).expect("and closed");
     let size = fs::metadata(mount.join("big")).expect("the file").len();
@@ -412,12 +456,12 @@ fn outruns_the_disk(passthrough: &str) {
 
 #[test]
 fn a_program_that_outruns_the_disk_through_the_kernel() {
-    outruns_the_disk("passthrough=auto");
+    outruns(Limit::Disk, "passthrough=auto");
 }
 
 #[test]
 fn a_program_that_outruns_the_disk_through_the_daemon() {
-    outruns_the_disk("passthrough=off");
+    outruns(Limit::Disk, "passthrough=off");
 }
 
 /// Opening with O_TRUNC is refused before the old content goes.

@@ -5,7 +5,7 @@ use harness::{Cache, Mount, Store};
 
 use crate::rounds::Plan;
 
-const KILLS: usize = 38;
+const KILLS: usize = 32;
 const KILLS_LONG: usize = 500;
 
 macro_rules! kills {
@@ -63,6 +63,12 @@ const POINTS: &[&str] = &[
     "complete upload of",
     "copy",
     "delete",
+    "set attributes of",
+    "abort upload of",
+    "read",
+    "make directory",
+    "remove directory",
+    "list",
 ];
 
 fn at_points(passthrough: &'static str, bucket: bool, times: usize) {

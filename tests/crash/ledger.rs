@@ -36,6 +36,8 @@ pub enum State {
     Link(String),
     /// An extended attribute (`PATH#NAME` is its path) and its value.
     Attribute(String),
+    /// The mode of a file (`PATH#mode` is its path).
+    Mode(u32),
     /// A regular file that holds this version.
     File(u64),
 }

@@ -24,6 +24,7 @@ mod image;
 mod kills;
 mod ledger;
 mod power_cuts;
+mod quotas;
 mod rounds;
 mod special;
 mod store_faults;

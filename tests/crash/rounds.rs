@@ -16,7 +16,7 @@ use crate::check::{Found, judge_object, judge_store, look_at};
 use crate::content::Dice;
 use crate::image::{Image, Kind};
 use crate::ledger::{Crash, Ledger};
-use crate::workload::{Doom, Ended, Manners, Worker};
+use crate::workload::{Doom, Ended, Habit, Manners, Worker};
 
 const IMAGE_BYTES: u64 = 2 << 30;
 const WORKERS: usize = 4;
@@ -155,6 +155,11 @@ impl Rounds {
             .cache(&self.cache)
             .option(self.plan.passthrough)
             .option(self.plan.settle);
+        // Or the store is listed once, at the start.
+        let options = match self.plan.points.is_empty() {
+            true => options,
+            false => options.option("revalidate=1s"),
+        };
         match &self.image {
             Some(image) => {
                 let cache = image.path().join("cache");
@@ -251,6 +256,9 @@ impl Rounds {
         let manners = Manners {
             fsync_percent: [0, 5, 30, 80][self.dice.below(4)],
             bytes_max: [64 << 10, 1 << 20, 12 << 20][self.dice.below(3)],
+            habit: point
+                .as_ref()
+                .map_or(Habit::Usual, |point| Habit::for_point(&point.name)),
         };
         let crashed = Arc::new(Doom::default());
         let (ended, end) = mpsc::channel();

@@ -4,6 +4,8 @@
 //! torch.save does), replaced by rename (safetensors), logs, tables, links, attributes, directories
 //! renamed and removed; with fsync of the file or the directory in a given share of the cases.
 
+mod habits;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
@@ -18,6 +20,8 @@ use crate::content::{self, Dice, PAGE, VERSION_BYTES_MIN};
 use crate::ledger::{Crash, Ledger, State, is_strict};
 use crate::special::{Log, Page, Table};
 
+pub use habits::Habit;
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
@@ -28,6 +32,9 @@ const ONCE_MAX: usize = 12;
 const TABLE_PAGES_MAX: usize = 96;
 const LOG_BYTES_MAX: usize = 2 * MIB;
 
+/// Operations of a hundred that are the habit of a round.
+const HABIT_PERCENT: usize = 40;
+
 /// How this round's programs behave.
 #[derive(Debug, Clone, Copy)]
 pub struct Manners {
@@ -35,6 +42,8 @@ pub struct Manners {
     pub fsync_percent: usize,
     /// The largest file.
     pub bytes_max: usize,
+    /// What they do much of.
+    pub habit: Habit,
 }
 
 /// How near the crash is.
@@ -141,6 +150,9 @@ impl Worker {
     }
 
     fn step(&mut self) -> Done {
+        if self.manners.habit != Habit::Usual && self.dice.chance(HABIT_PERCENT) {
+            return self.do_as_usual();
+        }
         match self.dice.below(100) {
             0..22 => self.overwrite(),
             22..44 => self.replace(),
@@ -213,6 +225,10 @@ impl Worker {
     /// Writes a new version over whatever is under `path`.
     fn write_version(&mut self, path: &str, exclusive: bool) -> Done {
         let len = self.size();
+        self.write_sized(path, exclusive, len)
+    }
+
+    fn write_sized(&mut self, path: &str, exclusive: bool, len: usize) -> Done {
         let version = self.ledger.new_version(len);
         let bytes = content::version(version, len);
         match exclusive {
@@ -295,17 +311,16 @@ impl Worker {
 
     fn unlink(&mut self, path: &str) -> Done {
         self.ledger.begin(path, State::Absent);
-        let attribute = format!("{path}#user.tag");
-        let tagged = self.ledger.paths.contains_key(&attribute);
-        if tagged {
-            self.ledger.begin(&attribute, State::Absent);
+        let attributes = self.ledger.below(&format!("{path}#"));
+        for attribute in &attributes {
+            self.ledger.begin(attribute, State::Absent);
         }
         fs::remove_file(self.at(path))?;
         self.acknowledge(&[path])?;
-        match tagged {
-            true => self.acknowledge(&[&attribute]),
-            false => Ok(()),
+        for attribute in &attributes {
+            self.acknowledge(&[attribute])?;
         }
+        Ok(())
     }
 
     fn remove(&mut self) -> Done {
@@ -368,16 +383,24 @@ impl Worker {
         Ok(())
     }
 
+    /// Two names of one inode have one set of attributes.
+    fn is_linked(&self, path: &str) -> bool {
+        match self.ledger.state(path) {
+            State::File(version) => self.ledger.versions[&version].linked,
+            _ => false,
+        }
+    }
+
     fn attribute(&mut self) -> Done {
+        if self.dice.chance(30) {
+            return self.change_mode();
+        }
         let mut files = self.ledger.files_in(&self.home);
         files.retain(|path| path.contains("/once"));
         let Some(path) = self.dice.pick(&files).cloned() else {
             return Ok(());
         };
-        // Two names of one inode have one set of attributes.
-        if let State::File(version) = self.ledger.state(&path)
-            && self.ledger.versions[&version].linked
-        {
+        if self.is_linked(&path) {
             return Ok(());
         }
         let value = format!("value {}", self.dice.next());

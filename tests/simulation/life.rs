@@ -244,6 +244,8 @@ impl Remains {
         left.extend(asked.iter().map(|row| format!("asked for {row:?}")));
         let uploads = journal.uploads(1000).await.expect("rows");
         left.extend(uploads.iter().map(|row| format!("upload {row:?}")));
+        let sent = journal.sent(None, 1000).await.expect("rows");
+        left.extend(sent.iter().map(|row| format!("sent {row:?}")));
         let mut bucket = self.bucket.lock();
         bucket.catch_up();
         if bucket.expects_more() {

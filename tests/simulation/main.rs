@@ -11,9 +11,8 @@
 //! SIMULATION_SEED=123 SIMULATION_TRACE=1 RUST_LOG=debug cargo nextest run -p simulation in_many_worlds --no-capture
 //! ```
 //!
-//! With `SIMULATION_LATE=1` requests may also arrive when nobody waits for them any more, up to two minutes late. About one
-//! world in five hundred is not as promised then: a put broke off, was repeated with success, the daemon ended, the next
-//! one deleted the key, and then the first put arrives. So no test but that of the sameness of worlds has it.
+//! In some of the tests requests may also arrive when nobody waits for them any more, up to two minutes late, those
+//! of a daemon that died as well.
 
 #![allow(
     clippy::expect_used,
@@ -44,6 +43,8 @@ use world::World;
 
 /// Worlds of a test. Always the same ones, so that the same code gets the same answer.
 const WORLDS: u64 = 1000;
+/// Those in which requests may be late.
+const WORLDS_LATE: u64 = 1000;
 /// Those that have never been tried, in the long form.
 const WORLDS_LONG: u64 = 20_000;
 
@@ -91,16 +92,15 @@ fn run(seed: u64, late: bool) -> Result<String, String> {
 fn check(seed: u64, late: bool) -> String {
     run(seed, late).unwrap_or_else(|failure| {
         panic!(
-            "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed}{} cargo nextest run -p simulation in_many_worlds",
-            if late { " SIMULATION_LATE=1" } else { "" }
+            "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed} cargo nextest run -p simulation {}",
+            if late { "in_late_worlds" } else { "in_many_worlds" }
         )
     })
 }
 
 /// So many seeds from the first on, or the one that the environment names.
 #[track_caller]
-fn check_all(first: u64, worlds: u64) {
-    let late = std::env::var_os("SIMULATION_LATE").is_some();
+fn check_all(first: u64, worlds: u64, late: bool) {
     let seeds = match std::env::var("SIMULATION_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("SIMULATION_SEED is a number");
@@ -117,12 +117,17 @@ fn check_all(first: u64, worlds: u64) {
 
 #[test]
 fn what_was_promised_is_kept_in_many_worlds() {
-    check_all(1, WORLDS);
+    check_all(1, WORLDS, false);
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_other_worlds() {
-    check_all(1_000_000, WORLDS);
+    check_all(1_000_000, WORLDS, false);
+}
+
+#[test]
+fn what_was_promised_is_kept_in_late_worlds() {
+    check_all(1, WORLDS_LATE, true);
 }
 
 #[test]
@@ -132,11 +137,20 @@ fn a_seed_makes_the_same_world_each_time() {
     }
 }
 
+/// A seed that no run before had.
+fn never_tried() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs() * 1_000_000)
+}
+
 #[test]
 #[ignore = "takes minutes"]
 fn what_was_promised_is_kept_in_very_many_worlds() {
-    let first = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| now.as_secs() * 1_000_000);
-    check_all(first, WORLDS_LONG);
+    check_all(never_tried(), WORLDS_LONG, false);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn what_was_promised_is_kept_in_very_many_late_worlds() {
+    check_all(never_tried(), WORLDS_LONG, true);
 }

@@ -122,7 +122,7 @@ impl CacheDir {
     pub fn open_extents(&self) -> Result<ExtentStore, Error> {
         let open = || ExtentStore::open(&self.path.join("extents"), extents::Options::default());
         match open() {
-            Err(full) if full.errno() == Errno::ENOSPC as i32 => {
+            Err(full) if matches!(Errno::from_raw(full.errno()), Errno::ENOSPC | Errno::EDQUOT) => {
                 let given_up = EmbeddedStore::give_up_reserve(&self.journal());
                 match given_up.map_err(journal::Error::from)? {
                     true => Ok(open()?),
@@ -172,10 +172,17 @@ fn lock_file(path: &Path, owner: &str) -> Result<Flock<File>, Error> {
     });
     match noted {
         // Whose it is, is only told to others; that is no reason not to start on a full disk.
-        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(Error::CacheDir {
-            path: path.to_path_buf(),
-            problem: explain(&error),
-        }),
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            Err(Error::CacheDir {
+                path: path.to_path_buf(),
+                problem: explain(&error),
+            })
+        }
         _ => Ok(lock),
     }
 }
@@ -235,7 +242,9 @@ fn write_identity(path: &Path, store: String) -> io::Result<Identity> {
 
 fn explain(error: &io::Error) -> String {
     let advice = match error.kind() {
-        io::ErrorKind::StorageFull => ": free some space, or choose another with -o cache_dir=DIR",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": free some space, or choose another with -o cache_dir=DIR"
+        }
         io::ErrorKind::ReadOnlyFilesystem => {
             ": the cache needs a writable local disk, choose another with -o cache_dir=DIR"
         }

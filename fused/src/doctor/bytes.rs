@@ -246,7 +246,10 @@ impl Doctor {
             // From now on they are nowhere else.
             extents.sync_data().await?;
         }
-        self.journal.detach(inode.ino, Timestamp::now()).await?;
+        let generation = inode.content.generation;
+        self.journal
+            .detach(inode.ino, generation, Timestamp::now())
+            .await?;
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ pub enum Evicted {
     Dirty,
     /// It is to stay.
     Pinned,
-    /// The kernel is using the extent file.
+    /// The kernel is using the extent file, or the flusher is making the file independent of its object.
     InUse,
     /// There was nothing.
     Nothing,
@@ -95,7 +95,9 @@ impl Vfs {
         let slot = self.inner.opens.slot(ino);
         let evicted = {
             let _gate = slot.gate.lock().await;
+            let hold = self.flusher().hold(ino);
             match slot.open_file() {
+                _ if hold.is_none() => Ok(Evicted::InUse),
                 Some(_) => Ok(Evicted::InUse),
                 None => self.evict_closed(ino).await,
             }
@@ -108,7 +110,9 @@ impl Vfs {
         let slot = self.inner.opens.slot(ino);
         let evicted = {
             let _gate = slot.gate.lock().await;
+            let hold = self.flusher().hold(ino);
             match slot.open_file() {
+                _ if hold.is_none() => Ok(Evicted::InUse),
                 Some(file) if file.mode == Mode::Passthrough => Ok(Evicted::InUse),
                 Some(file) => self.evict_open(&file).await,
                 None => self.evict_closed(ino).await,

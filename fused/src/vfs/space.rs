@@ -158,7 +158,7 @@ impl Vfs {
             loop {
                 let freed = ledger.freed.notified();
                 match file.fill(offset, bytes.clone()).await {
-                    Err(error) if error.errno() == Errno::ENOSPC as i32 => {}
+                    Err(error) if is_no_space(error.errno()) => {}
                     filled => return Ok(filled?),
                 }
                 ledger.look.notify_one();
@@ -188,4 +188,9 @@ impl Vfs {
     pub(super) fn high_watermark(&self) -> u64 {
         self.cache_budget() / 100 * HIGH_PERCENT
     }
+}
+
+/// Whether a disk has no space, by whatever limit.
+fn is_no_space(errno: i32) -> bool {
+    matches!(Errno::from_raw(errno), Errno::ENOSPC | Errno::EDQUOT)
 }

@@ -8,11 +8,11 @@ use crate::records::{
     self, AskedRow, ClaimRow, FormerRow, GarbageRow, MarkRow, OrphanRow, PartRow, Record,
     UnsyncedRow, UploadRow,
 };
-use crate::types::{Ino, NodeId};
+use crate::types::{Ino, NodeId, Sent};
 use crate::{Error, keys};
 
 /// The first bytes that keys have, in their order; see [`crate::keys`].
-const TAGS: &[u8] = b"ABCDFGHIKLNOPRSTUVWXpvx";
+const TAGS: &[u8] = b"ABCDFGHIKLMNOPRSTUVWXpvx";
 
 impl Pass<'_> {
     pub(super) async fn indexes(&mut self, numbers: Numbers) -> Result<(), Error> {
@@ -25,6 +25,7 @@ impl Pass<'_> {
         self.uploads().await?;
         self.readable::<GarbageRow>(b"G").await?;
         self.readable::<AskedRow>(b"N").await?;
+        self.readable::<Sent>(b"M").await?;
         self.unknown_tags().await?;
         self.counters(&numbers, last_seq).await?;
         if !numbers.has_root && self.audit.inodes + self.audit.names > 0 {

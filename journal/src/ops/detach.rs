@@ -2,7 +2,7 @@
 
 use crate::attempts::transact;
 use crate::txn::Order;
-use crate::types::{Ino, Inode, Timestamp};
+use crate::types::{Ino, Timestamp};
 use crate::{Error, Journal, keys};
 
 /// What becomes of the object.
@@ -15,22 +15,32 @@ enum Left {
 impl Journal {
     /// The inode has no object any more: its bytes, which are all in its extent file, are dirty, and
     /// its key is free for another inode or belongs to a stranger; it does not become garbage. Breaks
-    /// cycles of exchanged names, and ends a conflict.
-    pub async fn detach(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
-        self.part(ino, Left::ToOthers, now).await
+    /// cycles of exchanged names, and ends a conflict. False: its bytes are not those of this generation any
+    /// more, but the object's, perhaps; then nothing happens.
+    pub async fn detach(&self, ino: Ino, generation: u64, now: Timestamp) -> Result<bool, Error> {
+        self.part(ino, generation, Left::ToOthers, now).await
     }
 
     /// As [`Journal::detach`], but the object becomes garbage: it is in the way of something that can't
     /// overwrite it.
-    pub async fn withdraw(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
-        self.part(ino, Left::AsGarbage, now).await
+    pub async fn withdraw(&self, ino: Ino, generation: u64, now: Timestamp) -> Result<bool, Error> {
+        self.part(ino, generation, Left::AsGarbage, now).await
     }
 
-    async fn part(&self, ino: Ino, left: Left, now: Timestamp) -> Result<Inode, Error> {
+    async fn part(
+        &self,
+        ino: Ino,
+        generation: u64,
+        left: Left,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
+            if row.inode.content.generation != generation {
+                return Ok(false);
+            }
             let Some(origin) = row.inode.content.origin.take() else {
-                return Ok(row.inode);
+                return Ok(true);
             };
             match left {
                 Left::AsGarbage => txn.release(ino, &origin, false).await?,
@@ -50,7 +60,7 @@ impl Journal {
                 txn.mark_unsynced(&mut row, Order::Keep, now).await?;
             }
             txn.put_inode(&row)?;
-            Ok(row.inode)
+            Ok(true)
         })
     }
 }

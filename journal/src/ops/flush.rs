@@ -10,6 +10,7 @@
 //! - *the previous key was taken over by another inode*: it is that one's and is left alone.
 
 use super::digests::digested;
+use super::sent::forget;
 use crate::attempts::transact;
 use crate::records::{ClaimRow, GarbageRow};
 use crate::txn::Txn;
@@ -35,7 +36,12 @@ impl Journal {
             ..flushed.origin
         };
         let (origin, blocks) = (&origin, flushed.blocks.as_ref());
-        transact!(self, txn => record(txn, ino, origin, blocks))
+        transact!(self, txn => async {
+            if flushed.heard {
+                forget(txn, &origin.key).await?;
+            }
+            record(txn, ino, origin, blocks).await
+        })
     }
 }
 

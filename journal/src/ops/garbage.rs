@@ -10,10 +10,11 @@
 //! is killed, and the file may be renamed or removed before the next try: then only this row knows of the
 //! object. `flushed` takes it away as well.
 
+use super::sent::note;
 use crate::attempts::{look, transact};
 use crate::records::{GarbageRow, corrupt, decode};
 use crate::txn::Txn;
-use crate::types::{Garbage, Ino, Timestamp};
+use crate::types::{Garbage, Ino, Sent, Timestamp};
 use crate::{Error, Journal, keys};
 
 impl Journal {
@@ -49,10 +50,16 @@ impl Journal {
         })
     }
 
-    /// Something of `ino` is about to be put to this key. A row that is there stays: it says more. From now
-    /// on nothing under this key is imported. False, and nothing is done, if another file has its object
-    /// there: it may have been imported since somebody looked.
-    pub async fn attempted(&self, ino: Ino, key: &str, directory: bool) -> Result<bool, Error> {
+    /// Something of `ino` is about to be put to this key, if anything by a request for `sent`. A row that is there
+    /// stays: it says more. From now on nothing under this key is imported. False, and nothing is done, if another
+    /// file has its object there: it may have been imported since somebody looked.
+    pub async fn attempted(
+        &self,
+        ino: Ino,
+        key: &str,
+        directory: bool,
+        sent: Sent,
+    ) -> Result<bool, Error> {
         let row = keys::garbage(key);
         transact!(self, txn => async {
             // Of markers, one is as good as another.
@@ -62,6 +69,7 @@ impl Journal {
             if txn.kv.get(&row, false).await?.is_none() {
                 txn.put(&row, &GarbageRow::attempt(directory))?;
             }
+            note(txn, key, sent).await?;
             Ok(true)
         })
     }

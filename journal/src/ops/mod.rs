@@ -20,6 +20,7 @@ mod refresh;
 mod rename;
 mod residency;
 mod resync;
+mod sent;
 mod unlink;
 mod unsynced;
 mod uploads;

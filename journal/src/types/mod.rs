@@ -22,7 +22,7 @@ pub use digests::{BLOCK_BYTES, BlockDigest, BlockDigests};
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};
 pub use requests::{
-    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Replacement, Seen, SetAttr,
-    XattrMode,
+    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Replacement, Seen, Sent,
+    SentVersion, SetAttr, XattrMode,
 };
 pub use time::Timestamp;

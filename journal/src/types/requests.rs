@@ -1,6 +1,6 @@
 //! What typed transactions are asked for.
 
-use super::{BlockDigests, Epoch, Kind, NodeId, Origin, Seal, Timestamp};
+use super::{BlockDigests, Epoch, Ino, Kind, NodeId, Origin, Seal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Which file system this journal belongs to, and who is opening it.
@@ -103,6 +103,30 @@ pub struct Flushed {
     /// What its blocks are, those apart that went with parts of it; `None` if no bytes were sent, or if it is
     /// not known.
     pub blocks: Option<BlockDigests>,
+    /// Nothing that the store was asked for under its key can arrive any more.
+    pub heard: bool,
+}
+
+/// What the store was asked for under a key, and may yet do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// An object where there is none.
+    pub created: bool,
+    /// This version, in place of whatever is there, or of a known etag.
+    pub replaced: Option<SentVersion>,
+    /// That there is no object.
+    pub deleted: bool,
+}
+
+/// A version of a file, or of a directory's marker, as it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentVersion {
+    /// Of which inode.
+    pub ino: Ino,
+    /// The version of its bytes.
+    pub epoch: Epoch,
+    /// The version of its attributes.
+    pub meta_epoch: u64,
 }
 
 /// An entry that a listing or a look at the store found.

@@ -3,7 +3,7 @@
 
 use journal::{
     EmbeddedOptions, EmbeddedStore, EndWrite, Flushed, Found, Identity, Ino, Inode, Journal, Kind,
-    NewInode, NodeId, Origin, Timestamp,
+    NewInode, NodeId, Origin, Sent, Timestamp,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +11,12 @@ use tempfile::TempDir;
 
 pub const NODE: NodeId = NodeId(7);
 pub const STORE: &str = "s3://bucket/prefix";
+
+pub const CREATION: Sent = Sent {
+    created: true,
+    replaced: None,
+    deleted: false,
+};
 
 pub fn at(secs: i64) -> Timestamp {
     Timestamp { secs, nanos: 0 }
@@ -92,6 +98,7 @@ pub fn object(key: &str, etag: &str, inode: &Inode) -> Flushed {
             checked: at(30),
         },
         blocks: None,
+        heard: true,
     }
 }
 

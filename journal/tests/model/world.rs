@@ -1,6 +1,6 @@
 //! The journal under test, the naive tree, a bucket, a simple flusher and another client.
 
-use super::common::{NODE, at, new};
+use super::common::{CREATION, NODE, at, new};
 use super::now;
 use super::ops::{Name, Op};
 use super::tree::Tree;
@@ -274,11 +274,18 @@ impl World {
         let origin = wanted.inode.content.origin.as_ref();
         if origin.is_none_or(|origin| origin.key != key) {
             let directory = wanted.inode.kind == Kind::Directory;
-            if !self.journal.attempted(ino, &key, directory).await.unwrap() {
+            let attempted = async || {
+                let journal = &self.journal;
+                journal.attempted(ino, &key, directory, CREATION).await
+            };
+            if !attempted().await.unwrap() {
                 // Names were exchanged, or the other is deleted and still open: it keeps its bytes.
                 let other = self.journal.claim(&key).await.unwrap().unwrap();
-                self.journal.detach(other, at(100)).await.unwrap();
-                assert!(self.journal.attempted(ino, &key, directory).await.unwrap());
+                let inode = self.journal.inode(other).await.unwrap().unwrap();
+                let generation = inode.content.generation;
+                let detached = self.journal.detach(other, generation, at(100)).await;
+                assert!(detached.unwrap());
+                assert!(attempted().await.unwrap());
             }
         }
         let etag = self.etag();
@@ -294,6 +301,7 @@ impl World {
                 checked: now(),
             },
             blocks: None,
+            heard: true,
         };
         self.flights.push(Flight { ino, key, flushed });
     }

@@ -16,7 +16,23 @@ const TOOL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Device {
     at: PathBuf,
+    /// The folder in it that is to be used, if not all of it.
+    below: Option<PathBuf>,
     _home: TempDir,
+}
+
+/// Runs a tool that need not be there, nor able to do it.
+fn tried(command: &mut Command) -> Result<(), String> {
+    let said = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    match said.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "{command:?}: {}",
+            String::from_utf8_lossy(&said.stderr).trim()
+        )),
+    }
 }
 
 impl Device {
@@ -53,6 +69,28 @@ impl Device {
         let device = Self::at_new_place();
         device.attach(&carrier.at.join("image"));
         device
+    }
+
+    /// A folder on a btrfs on a loop device, where no more than `quota` bytes can be. What the tools and the kernel
+    /// say, where there is no such thing.
+    pub fn btrfs_with_quota(bytes: u64, quota: u64) -> Result<Self, String> {
+        let mut device = Self::at_new_place();
+        let image = device.at.with_file_name("image");
+        let file = std::fs::File::create(&image).expect("an image");
+        file.set_len(bytes).expect("a sparse image");
+        let whole = device.at.clone();
+        let limited = whole.join("limited");
+        let mut mkfs = Command::new("mkfs.btrfs");
+        tried(mkfs.arg("-q").arg(&image))?;
+        let mut mount = Command::new("mount");
+        tried(mount.args(["-o", "loop"]).arg(&image).arg(&whole))?;
+        let btrfs = || Command::new("btrfs");
+        tried(btrfs().args(["quota", "enable"]).arg(&whole))?;
+        tried(btrfs().args(["subvolume", "create"]).arg(&limited))?;
+        let limit = quota.to_string();
+        tried(btrfs().args(["qgroup", "limit", &limit]).arg(&limited))?;
+        device.below = Some(limited);
+        Ok(device)
     }
 
     /// Gives a tmpfs another size.
@@ -97,12 +135,16 @@ impl Device {
         let home = scratch();
         let at = home.path().join("fs");
         std::fs::create_dir(&at).expect("a folder");
-        Self { at, _home: home }
+        Self {
+            at,
+            below: None,
+            _home: home,
+        }
     }
 
-    /// Where it is mounted.
+    /// Where it is mounted, or the folder in it that is to be used.
     pub fn path(&self) -> &Path {
-        &self.at
+        self.below.as_deref().unwrap_or(&self.at)
     }
 }
 

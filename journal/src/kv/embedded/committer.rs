@@ -1,5 +1,6 @@
 //! The thread that makes commits durable for everybody who waits.
 
+use super::reserve::is_no_space;
 use super::{Inner, KvError};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use fjall::PersistMode;
@@ -95,6 +96,10 @@ fn persist(inner: &Inner, mode: PersistMode) -> Result<(), KvError> {
         Ok(()) => Ok(()),
         // Every record was handed over whole before: syncing the file is enough.
         Err(fjall::Error::Poisoned) if mode == PersistMode::Buffer => Ok(()),
+        // Of what was acknowledged nothing is left to hand over: it is the rest of a record that was refused.
+        Err(fjall::Error::Io(error)) if mode == PersistMode::Buffer && is_no_space(&error) => {
+            Ok(())
+        }
         Err(error) => Err(inner.poison(format!("writing the log: {error}"))),
     }
 }

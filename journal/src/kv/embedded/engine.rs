@@ -6,6 +6,11 @@
 //! whatever went wrong, fjall is closed and opened again, which replays it. Callers meanwhile are asked to try
 //! again; on a disk without any space they are told ENOSPC.
 //!
+//! The log itself can meet with a quota, or with a disk that has no space for the next copy of a block that was
+//! allocated (btrfs). Then half a record is in the file, and the rest in a buffer of fjall's that it writes when it
+//! is closed: an error was the answer, and yet the change would be there after the replay. So it is noted where
+//! the last whole record ends, and once fjall is closed what follows is cut off ([`super::torn::End`]).
+//!
 //! Every transaction reads under a shared lock; opening again takes it alone. A transaction takes the shared
 //! lock before it waits for anything else, so that nobody waits for a transaction that waits for this.
 
@@ -16,6 +21,7 @@ use super::{EmbeddedOptions, Inner, KvError, MIB, torn};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -81,6 +87,34 @@ impl Inner {
         self.why_not_now()
     }
 
+    /// A record could not be written to its end, for want of space. What to answer. The caller may commit, and nobody
+    /// else.
+    pub(super) fn has_half_written(&self) -> KvError {
+        match torn::End::of(&self.dir) {
+            Ok(end) => *self.log_end.lock() = end,
+            Err(error) => return self.poison(format!("reading the log: {error}")),
+        }
+        self.reserve.met_with_quota();
+        self.has_given_up()
+    }
+
+    /// Leaves in the log what was acknowledged.
+    fn cut_log(&self) -> std::io::Result<()> {
+        match &*self.log_end.lock() {
+            Some(end) => end.cut_off(),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes fjall, and takes away what it then writes of a record that was refused.
+    fn close(&self, engine: &mut Option<Engine>) -> std::io::Result<()> {
+        // It must have let go of its files.
+        *engine = None;
+        self.cut_log()?;
+        *self.log_end.lock() = None;
+        Ok(())
+    }
+
     /// What to answer while fjall takes no changes.
     pub(super) fn why_not_now(&self) -> KvError {
         match self.reserve.look() {
@@ -108,6 +142,11 @@ impl Inner {
             return;
         }
         *last = Some(Instant::now());
+        if let Err(error) = self.cut_log() {
+            // As long as that needs more space than there is, everything can still be read.
+            tracing::debug!(%error, "the end of the journal's log can't be cut off yet");
+            return;
+        }
         let mut wal = self.wal.lock();
         match wal.sync() {
             Ok(true) => {}
@@ -120,8 +159,10 @@ impl Inner {
         let Some(mut engine) = self.engine.try_write_for(TRANSACTIONS_END_MAX) else {
             return;
         };
-        // It must have let go of its files.
-        *engine = None;
+        if let Err(error) = self.close(&mut engine) {
+            tracing::error!(%error, "the end of the journal's log can't be cut off yet");
+            return;
+        }
         match Engine::open(&self.dir, &self.options) {
             Ok(opened) => {
                 *engine = Some(opened);
@@ -131,6 +172,19 @@ impl Inner {
                 tracing::warn!("the journal has been opened again; nothing is lost");
             }
             Err(error) => tracing::error!(%error, "the journal can't be opened again yet"),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let engine = Arc::clone(&self.engine);
+        // Whoever uses it keeps this alive as well.
+        let Some(mut engine) = engine.try_write() else {
+            return;
+        };
+        if let Err(error) = self.close(&mut engine) {
+            tracing::error!(%error, "a change that was refused may be in the journal");
         }
     }
 }

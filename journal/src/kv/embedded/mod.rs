@@ -63,6 +63,7 @@ use futures::future::BoxFuture;
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex, RwLock};
 use reserve::{Reserve, Room};
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -115,6 +116,8 @@ struct Inner {
     given_up: AtomicBool,
     /// When that was last tried; held by whoever tries.
     opened_again: Mutex<Option<Instant>>,
+    /// Where the log ends, if more was written than counts. Leaf lock.
+    log_end: Mutex<Option<torn::End>>,
     /// The log's descriptor: of the committer, and for a moment of whoever opens fjall again.
     wal: Mutex<Wal>,
     ahead: Mutex<Ahead>,
@@ -161,6 +164,7 @@ impl EmbeddedStore {
             engine: Arc::new(RwLock::new(Some(engine))),
             given_up: AtomicBool::new(false),
             opened_again: Mutex::default(),
+            log_end: Mutex::default(),
             wal: Mutex::new(Wal::new(dir)),
             ahead: Mutex::new(Ahead::new(dir)),
             reserve,
@@ -191,6 +195,10 @@ impl Inner {
         let mut ahead = self.ahead.lock();
         let admitted = ahead.admit(rows_bytes_max);
         let admitted = match admitted {
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                self.reserve.met_with_quota();
+                ahead.admit(rows_bytes_max)
+            }
             Err(_) if self.reserve.give_up_some() => ahead.admit(rows_bytes_max),
             admitted => admitted,
         };

@@ -10,6 +10,12 @@
 //! more, before anything is written: an honest ENOSPC, and no harm.
 //!
 //! The kernel tells nobody when space runs out, so whoever commits looks, at most every [`LOOK_EVERY`].
+//!
+//! Of a quota nobody can see how much is left (statfs may know of project quotas, of no others). So the first word
+//! of it is EDQUOT where something should have been written. From then on the reserve is given up in pieces, each
+//! time that happens, space counts as short, and every [`TRY_EVERY`] it is tried whether the reserve can be made
+//! whole, and as much again as is to stay free. On btrfs even shortening a file is refused then: the reserve goes
+//! and comes back shorter.
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -19,13 +25,16 @@ use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
 /// A look costs a microsecond; in this time a fast disk takes some ten megabytes.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A try whether a quota has room costs some file system transactions.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// The reserve on a large disk: a few tables of the journal while they are merged.
 const RESERVE_BYTES_MAX: u64 = 64 * MIB;
@@ -46,44 +55,57 @@ pub(super) enum Room {
 
 /// The file, and what was last seen.
 pub(super) struct Reserve {
+    at: PathBuf,
     dir: File,
-    file: File,
     free_min: u64,
     /// Held for two system calls at most.
     state: Mutex<State>,
 }
 
 struct State {
+    /// None if it could not be made anew.
+    file: Option<File>,
     held: u64,
     held_max: u64,
+    /// When a quota was last met with, or tried.
+    quota: Option<Instant>,
     looked: Option<Instant>,
     room: Room,
 }
 
 /// Its name in the directory of the journal. fjall looks at what it knows there, and at `*.jnl`.
 const NAME: &str = "reserve";
+/// By this it is tried how much a quota has left.
+const TRIAL: &str = "reserve.trial";
+
+/// Whether an error says that there is no space, by whatever limit.
+pub(super) fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
 
 /// Gives up a part of the reserve of a journal that is not open, for whoever must have space before it is
 /// opened. Whether there was any.
 pub(super) fn give_up(journal: &Path) -> io::Result<bool> {
-    let file = match OpenOptions::new().write(true).open(journal.join(NAME)) {
+    let path = journal.join(NAME);
+    let file = match OpenOptions::new().write(true).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened?,
     };
     let held = file.metadata()?.len();
-    file.set_len(held.saturating_sub(FREE_BYTES_MIN))?;
+    match file.set_len(held.saturating_sub(FREE_BYTES_MIN)) {
+        Err(error) if is_no_space(&error) => std::fs::remove_file(&path)?,
+        shortened => shortened?,
+    }
     Ok(held > 0)
 }
 
 impl Reserve {
     /// The reserve in the directory of a journal.
     pub(super) fn open(journal: &Path) -> io::Result<Reserve> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(journal.join(NAME))?;
+        let file = open_file(journal)?;
         let dir = File::open(journal)?;
         let answer = fstatvfs(&dir)?;
         // On a small disk in proportion.
@@ -93,14 +115,17 @@ impl Reserve {
         if metadata.len() > held_max {
             file.set_len(held_max)?;
         }
+        let held = metadata.len().min(metadata.blocks() * 512).min(held_max);
         let reserve = Reserve {
+            at: journal.to_owned(),
             dir,
-            file,
             free_min: FREE_BYTES_MIN.min(disk_bytes / 16),
             state: Mutex::new(State {
+                file: Some(file),
                 // Of a file whose blocks are not there, nothing is held.
-                held: metadata.len().min(metadata.blocks() * 512).min(held_max),
+                held,
                 held_max,
+                quota: None,
                 looked: None,
                 room: Room::Plenty,
             }),
@@ -134,7 +159,65 @@ impl Reserve {
         given
     }
 
+    /// Something could not be written, and statfs may not know why: a part is given up, and space is short until
+    /// a quota has been seen to have room.
+    pub(super) fn met_with_quota(&self) {
+        let mut state = self.state.lock();
+        tracing::warn!(dir = %self.at.display(), "the quota of the journal's disk is used up");
+        let given = self.give_up(&mut state, self.free_min / 2);
+        state.quota = Some(Instant::now());
+        state.looked = state.quota;
+        state.room = match given {
+            true => Room::Short,
+            false => Room::None,
+        };
+    }
+
+    /// Space is short for a quota until there is room for all that is lacking.
+    fn look_at_quota(&self, state: &mut State, tried: Instant) -> Room {
+        state.looked = Some(Instant::now());
+        if tried.elapsed() < TRY_EVERY {
+            return state.room;
+        }
+        state.quota = state.looked;
+        let lacking = state.held_max - state.held;
+        if self.has_room_for(lacking + self.free_min + self.free_min / 2) {
+            self.make_whole(state);
+        }
+        if state.held == state.held_max {
+            tracing::info!("the quota of the journal's disk has room again");
+            state.quota = None;
+            state.room = Room::Plenty;
+        } else {
+            // A part of the reserve is given up when it is needed, not before.
+            state.room = match state.held > 0 || self.has_room_for(self.free_min / 4) {
+                true => Room::Short,
+                false => Room::None,
+            };
+        }
+        state.room
+    }
+
+    /// Takes so much, and gives it back.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        let trial = self.at.join(TRIAL);
+        let taken = File::create(&trial).and_then(|file| {
+            let none = FallocateFlags::empty();
+            Ok(fallocate(&file, none, 0, bytes as i64)?)
+        });
+        // It may not even have been made.
+        let _ = std::fs::remove_file(&trial);
+        match taken {
+            Ok(()) => true,
+            // The local file system has no such thing: writing will tell.
+            Err(error) => !is_no_space(&error),
+        }
+    }
+
     fn look_now(&self, state: &mut State) -> Room {
+        if let Some(tried) = state.quota {
+            return self.look_at_quota(state, tried);
+        }
         let Ok(mut free) = self.free_bytes() else {
             // Writing will tell what is wrong.
             return state.room;
@@ -164,16 +247,49 @@ impl Reserve {
 
     fn give_up(&self, state: &mut State, bytes: u64) -> bool {
         let left = state.held.saturating_sub(bytes);
-        if left == state.held || self.file.set_len(left).is_err() {
+        if left == state.held {
             return false;
         }
-        state.held = left;
+        match state.file.as_ref().map(|file| file.set_len(left)) {
+            Some(Ok(())) => {
+                state.held = left;
+                true
+            }
+            Some(Err(error)) if is_no_space(&error) => self.give_up_whole(state, left),
+            Some(Err(_)) | None => false,
+        }
+    }
+
+    /// Removes the file, and makes it anew with what is `left` of it, if that is still to be had.
+    fn give_up_whole(&self, state: &mut State, left: u64) -> bool {
+        if std::fs::remove_file(self.at.join(NAME)).is_err() {
+            return false;
+        }
+        // As long as it is open its blocks are taken.
+        state.file = None;
+        state.held = 0;
+        // What is freed counts for the quota from the next commit of the file system on.
+        if let Err(error) = nix::unistd::syncfs(&self.dir) {
+            tracing::warn!(%error, "what the reserve gave up may not be free yet");
+        }
+        if let Ok(file) = open_file(&self.at) {
+            if fallocate(&file, FallocateFlags::empty(), 0, left as i64).is_ok() {
+                state.held = left;
+            }
+            state.file = Some(file);
+        }
         true
     }
 
     fn make_whole(&self, state: &mut State) {
+        if state.file.is_none() {
+            state.file = open_file(&self.at).ok();
+        }
+        let Some(file) = &state.file else {
+            return;
+        };
         let none = FallocateFlags::empty();
-        match fallocate(&self.file, none, 0, state.held_max as i64) {
+        match fallocate(file, none, 0, state.held_max as i64) {
             Ok(()) => state.held = state.held_max,
             // The local file system has no such thing: what is free has to do.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => state.held_max = state.held,
@@ -193,6 +309,15 @@ impl Reserve {
     }
 }
 
+fn open_file(journal: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(journal.join(NAME))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +335,15 @@ mod tests {
         assert!(held() < whole);
         assert_eq!(reserve.look(), Room::Plenty);
         assert_eq!(held(), whole, "made whole again by the next look");
+        drop(reserve);
+        let reserve = Reserve::open(journal).unwrap();
+        reserve.met_with_quota();
+        assert!(held() < whole);
+        assert_eq!(reserve.look(), Room::Short, "until it has been tried");
+        std::thread::sleep(TRY_EVERY);
+        assert_eq!(reserve.look(), Room::Plenty);
+        assert_eq!(held(), whole);
+        assert!(!journal.join(TRIAL).exists());
         drop(reserve);
         assert_eq!(Reserve::open(journal).unwrap().state.lock().held, whole);
     }

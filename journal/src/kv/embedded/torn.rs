@@ -57,6 +57,30 @@ pub(super) fn cut_off(dir: &Path) -> io::Result<u64> {
     Ok(torn)
 }
 
+/// Where the newest file of a log ends that could not be written to its end.
+pub(super) struct End {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl End {
+    /// Where its last whole batch ends. Nobody is writing to it.
+    pub(super) fn of(dir: &Path) -> io::Result<Option<End>> {
+        let Some(path) = newest(dir)? else {
+            return Ok(None);
+        };
+        let bytes = whole_bytes(BufReader::with_capacity(1 << 20, File::open(&path)?))?;
+        Ok(Some(End { path, bytes }))
+    }
+
+    /// Takes away what was written behind it.
+    pub(super) fn cut_off(&self) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        file.set_len(self.bytes)?;
+        file.sync_all()
+    }
+}
+
 fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut newest = None;
     for entry in fs::read_dir(dir)? {

@@ -3,6 +3,7 @@
 use super::ahead::row_bytes_max;
 use super::engine::{Engine, Using};
 use super::overlay::{Known, Overlay, Write, add};
+use super::reserve::is_no_space;
 use super::window::{ReadSet, Verdict, WriteSet};
 use super::{Inner, Permit};
 use crate::kv::limits::{self, TRANSACTION_AGE_MAX};
@@ -25,13 +26,14 @@ enum Guard {
 }
 
 pub(super) struct EmbeddedTransaction {
-    inner: Arc<Inner>,
     guard: Guard,
     snapshot: Snapshot,
     // After the snapshot: it is of this engine.
     using: Using,
     started: Instant,
     writes: Overlay,
+    // Last: when it goes, nobody may use its engine any more.
+    inner: Arc<Inner>,
 }
 
 impl EmbeddedTransaction {
@@ -131,6 +133,10 @@ impl EmbeddedTransaction {
             fjall::Error::Poisoned => {
                 inner.begun.fetch_sub(1, Ordering::AcqRel);
                 inner.has_given_up()
+            }
+            fjall::Error::Io(error) if is_no_space(&error) => {
+                inner.begun.fetch_sub(1, Ordering::AcqRel);
+                inner.has_half_written()
             }
             error => inner.poison(format!("writing the log: {error}")),
         })?;
