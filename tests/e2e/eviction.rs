@@ -65,11 +65,12 @@ fn what_is_used_again_survives_a_scan_of_more_than_the_cache_holds() {
         resident(&mount, "scanned", SCANNED) >= 10,
         "the cache is used"
     );
-    // Not known any more: what was used again. But a scan finds no way in.
+    // Which were used again is not known any more: the oldest make room for the small queue, up to nine files. The
+    // others stay, as no order of last use would have it.
     let mount = mount.unmount().start();
     scan(&mount);
     let left = resident(&mount, "used", USED);
-    assert!(left >= USED as usize / 2, "{left} files are left");
+    assert!(left >= USED as usize / 4, "{left} files are left");
 }
 
 #[test]

@@ -95,7 +95,7 @@ mod tests {
         };
         assert_eq!(
             line(&entry),
-            "   4.0 MiB    1.0 MiB   25%  clean           /m/a\n"
+            "   4.0 MiB    1.0 MiB   25%  clean          /m/a\n"
         );
         entry.kind = EntryKind::Directory;
         entry.files = 3;

@@ -40,7 +40,7 @@ pub enum Error {
     /// The cache is full of data that is not in the store yet, and stayed so for the stated wait.
     #[error(
         "the cache holds {dirty_bytes} bytes that are not in the store yet and may hold \
-         {dirty_bytes_max}: waited {waited_s} s for uploads; see `fused status`"
+         {dirty_bytes_max}: waited {waited_s} s for uploads; what is pinned or open stays too; see `fused status`"
     )]
     CacheFull {
         /// Bytes waiting for upload.

@@ -133,11 +133,13 @@ impl Vfs {
         let room = &self.inner.space.room;
         let look = room.look();
         let used = self.extents().used_bytes();
-        let enough = match self.evicts_to(used, look.wanted_bytes) {
+        // For what can't be had nothing is given up.
+        let wanted = Some(look.wanted_bytes).filter(|wanted| *wanted <= self.high_watermark());
+        let enough = match self.evicts_to(used, wanted.unwrap_or_default()) {
             Some(low) => self.evict_to(low).await,
             None => Ok(true),
         };
-        room.looked(&look, matches!(enough, Ok(true)));
+        room.looked(&look, wanted.is_some() && matches!(enough, Ok(true)));
         enough.map(drop)
     }
 

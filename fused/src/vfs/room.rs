@@ -170,3 +170,33 @@ impl Vfs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_loads_hold_is_held_until_both_have_ended() {
+        let room = Room::default();
+        room.hold(Ino(1));
+        room.hold(Ino(1));
+        room.let_go(Ino(1));
+        assert!(room.is_held(Ino(1)));
+        room.let_go(Ino(1));
+        assert!(!room.is_held(Ino(1)));
+        room.let_go(Ino(1));
+    }
+
+    #[test]
+    fn a_look_makes_room_for_who_asked_beside_what_is_reserved() {
+        let room = Room::default();
+        room.reserved_bytes.store(30, Ordering::Relaxed);
+        assert_eq!(room.look().wanted_bytes, 0, "nobody waits");
+        room.asked_bytes.store(12, Ordering::Relaxed);
+        let look = room.look();
+        assert_eq!(look.wanted_bytes, 42);
+        assert_eq!(room.look().wanted_bytes, 0, "asked once");
+        room.looked(&look, false);
+        assert_eq!(room.exhausted_by.load(Ordering::Relaxed), look.number);
+    }
+}
