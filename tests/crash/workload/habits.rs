@@ -113,7 +113,12 @@ impl Worker {
     }
 
     fn list(&mut self) -> Done {
-        let count = fs::read_dir(self.at(&self.home))?.count();
+        let mut count = 0;
+        for entry in fs::read_dir(self.at(&self.home))? {
+            // One that says that there is no daemon any more is no name.
+            entry?;
+            count += 1;
+        }
         self.before_crash()?;
         let known = self.ledger.files_in(&self.home).len();
         match count >= known {
