@@ -65,6 +65,20 @@ impl Flights {
         }
         (claims, landings)
     }
+
+    /// Until what has arrived by now is stored, or can't be.
+    pub async fn stored(&self) {
+        let arrived: Vec<Landing> = {
+            let under_way = self.under_way.lock();
+            let arrived = under_way
+                .iter()
+                .filter(|flight| *flight.stage.borrow() == Stage::Arrived);
+            arrived.map(|f| Landing(f.stage.clone())).collect()
+        };
+        for mut landing in arrived {
+            landing.end().await;
+        }
+    }
 }
 
 impl Claim {
@@ -139,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn who_reads_is_told_of_the_arrival_and_whose_end_comes_first_too() {
         let flights = Arc::<Flights>::default();
-        let (claims, _) = flights.claim(&[10..20, 30..40]);
+        let (mut claims, _) = flights.claim(&[10..20, 30..40]);
         let (_gap, mut landings) = flights.claim(std::slice::from_ref(&(10..40)));
         claims[0].arrived();
         assert!(timeout(LIMIT, landings[0].arrival()).await.is_ok());
@@ -149,6 +163,9 @@ mod tests {
                 .await
                 .is_err()
         );
+        assert!(timeout(Duration::ZERO, flights.stored()).await.is_err());
+        drop(claims.remove(0));
+        assert!(timeout(LIMIT, flights.stored()).await.is_ok());
         drop(claims);
         assert!(timeout(LIMIT, landings[0].end()).await.is_ok());
         assert!(timeout(LIMIT, landings[1].arrival()).await.is_ok());

@@ -319,12 +319,11 @@ impl Vfs {
 
     /// The last descriptor of an open is gone.
     pub async fn release(&self, handle: u64) -> Result<()> {
-        let ino = self
-            .inner
-            .opens
-            .handle(handle)
-            .map(|handle| handle.file.ino)
-            .ok_or(Errno::EBADF)?;
+        let file = self.inner.opens.handle(handle).ok_or(Errno::EBADF)?.file;
+        // What readers have had already is here for the next open.
+        file.fetch.flights.stored().await;
+        let ino = file.ino;
+        drop(file);
         let slot = self.inner.opens.slot(ino);
         let released = {
             let _gate = slot.gate.lock().await;
