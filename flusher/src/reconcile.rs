@@ -204,11 +204,7 @@ impl Reconciler {
             match request {
                 Request::Inode(ino, asked) => {
                     if scan::look(&self.core, ino, self.scans).await? {
-                        let mut work = self.core.work.lock();
-                        if let Some(item) = work.get_mut(ino) {
-                            item.forced = Some(asked);
-                            item.due = now;
-                        }
+                        self.core.work.lock().ask(ino, asked);
                         self.order_stale = true;
                     }
                 }

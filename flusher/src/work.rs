@@ -9,6 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use journal::{Epoch, Ino, Inode, Timestamp, Unsynced};
 use tokio::time::Instant;
 
+/// Inodes that somebody waits for, beyond those of the set, that are remembered.
+const ASKED_MAX: usize = 1 << 20;
+
 /// A version that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -92,6 +95,8 @@ pub(crate) struct Work {
     items: HashMap<Ino, Item>,
     by_seq: BTreeSet<(u64, Ino)>,
     items_max: usize,
+    /// What somebody waits for and is not in the set: it was full of older ones.
+    asked: HashMap<Ino, Asked>,
     /// Rows that stayed in the journal at the last scan, and their oldest change.
     later: u64,
     later_oldest: Option<Timestamp>,
@@ -103,6 +108,7 @@ impl Work {
             items: HashMap::new(),
             by_seq: BTreeSet::new(),
             items_max: items_max.max(1),
+            asked: HashMap::new(),
             later: 0,
             later_oldest: None,
         }
@@ -180,11 +186,35 @@ impl Work {
         for ino in gone {
             self.remove(ino);
         }
+        if self.later == 0 {
+            // All rows are here: there is none of those.
+            self.asked.clear();
+        }
+    }
+
+    /// Somebody waits for this version of an inode that has an unsynced row: no settling time, now or when its turn
+    /// comes.
+    pub(crate) fn ask(&mut self, ino: Ino, asked: Asked) {
+        match self.items.get_mut(&ino) {
+            Some(item) => {
+                item.forced = Some(asked);
+                item.due = Instant::now();
+            }
+            None if self.asked.len() < ASKED_MAX => {
+                self.asked.insert(ino, asked);
+            }
+            // Its settling time it is, then.
+            None => {}
+        }
     }
 
     /// Takes in an item, for an old one of the same inode if there is one.
-    pub(crate) fn insert(&mut self, item: Item) {
+    pub(crate) fn insert(&mut self, mut item: Item) {
         let ino = item.row.ino;
+        if let Some(asked) = self.asked.remove(&ino) {
+            item.forced = Some(asked);
+            item.due = Instant::now();
+        }
         if let Some(old) = self.items.get(&ino) {
             self.by_seq.remove(&(old.row.seq, ino));
         }
@@ -282,6 +312,32 @@ mod tests {
         assert_eq!(work.met(&item(9, 9).row, 2), Known::Later);
         assert_eq!(work.met(&item(2, 2).row, 2), Known::Look);
         assert_eq!(work.totals().0, 4);
+    }
+
+    #[test]
+    fn what_is_asked_for_while_the_set_is_full_does_not_settle_when_its_turn_comes() {
+        let asked = Asked {
+            epoch: Epoch(1),
+            open: false,
+        };
+        let settling = |seq| Item {
+            due: Instant::now() + std::time::Duration::from_secs(3600),
+            ..item(seq, seq)
+        };
+        let mut work = Work::new(2);
+        for seq in 1..=3 {
+            work.insert(settling(seq));
+            work.ask(Ino(seq), asked);
+        }
+        assert_eq!(work.oldest_first(), [Ino(1), Ino(2)]);
+        work.remove(Ino(1));
+        work.insert(settling(3));
+        let item = work.get(Ino(3)).unwrap();
+        assert!(item.forced == Some(asked) && item.due <= Instant::now());
+        work.remove(Ino(3));
+        work.insert(settling(3));
+        let item = work.get(Ino(3)).unwrap();
+        assert!(item.forced.is_none() && item.due > Instant::now(), "once");
     }
 
     #[test]
