@@ -246,20 +246,17 @@ fn an_outage_is_reported_does_not_hammer_and_everything_arrives_after_it() {
         rig.write(Ino::ROOT, "before", b"x").await;
         rig.settled(&flusher).await;
         proxy.cut();
-        let mut progress = flusher.subscribe();
         for n in 0..300 {
             rig.write(Ino::ROOT, &format!("f{n:03}"), b"written during the outage")
                 .await;
         }
         flusher.flush_all();
-        while flusher.status().store_ok {
-            progress.changed().await.unwrap();
+        // It may have met with the outage before it has seen the last file.
+        while flusher.status().store_ok || flusher.status().dirty_files < 300 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let status = flusher.status();
-        assert!(
-            status.last_error.is_some() && status.dirty_files >= 290,
-            "{status:?}"
-        );
+        assert!(status.last_error.is_some(), "{status:?}");
         let connects = proxy.connects();
         tokio::time::sleep(Duration::from_secs(2)).await;
         let tried = proxy.connects() - connects;
