@@ -16,8 +16,9 @@
 //! an object went; and a version that is in the store under some epoch must be known, or another one would get
 //! the same epoch after the cut and be taken for it. Uploads under way at the same time share one sync.
 //!
-//! After every write the object is looked at: its size must be what was sent, and its etag the one that the
-//! store answered (or its mark ours, if the answer came without), or the write does not count.
+//! After a write the object is looked at: its size must be what was sent, and its etag the one that the store
+//! answered (or its mark ours, if the answer came without), or the write does not count. Where the answer itself
+//! proves that the very bytes have arrived ([`Put::proven`]), as it does for small files in S3, that is enough.
 
 use journal::{Epoch, Ino, Inode, Kind, SentVersion};
 use remote::{Condition, ETag, FileVersion, ObjectKey, ObjectMeta, Put};
@@ -245,6 +246,13 @@ pub(crate) async fn verify(
         found,
     };
     let size = |bytes: u64| format!("{bytes} bytes");
+    if stored.proven {
+        return Ok(Stored {
+            etag: stored.etag,
+            meta_epoch: None,
+            earlier: false,
+        });
+    }
     match core.remote().head(writing.key).await? {
         None => Err(wrong(size(writing.size), "nothing".to_owned())),
         Some(meta) if meta.size != writing.size => Err(wrong(size(writing.size), size(meta.size))),

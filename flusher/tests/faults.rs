@@ -367,6 +367,25 @@ fn a_lost_upload_is_left_alone_until_it_is_old() {
 }
 
 #[test]
+fn a_wrong_version_in_the_answer_to_a_put_is_found_by_a_look_at_the_object() {
+    run(async {
+        let Some(rig) = Rig::bucket().await else {
+            return;
+        };
+        let proxy = rig.proxy.as_ref().unwrap();
+        inject(proxy, Fault::WrongEtag, 1, is_put);
+        let flusher = rig.start();
+        let ino = rig.write(Ino::ROOT, "f", b"ours").await;
+        rig.settled(&flusher).await;
+        assert_eq!(proxy.injected()["wrong etag"], 1);
+        let found = rig.store.head(&ObjectKey::from("f")).await.unwrap();
+        let inode = rig.journal.inode(ino).await.unwrap().unwrap();
+        let origin = inode.content.origin.unwrap();
+        assert_eq!(found.unwrap().etag.map(|etag| etag.0), origin.etag);
+    });
+}
+
+#[test]
 fn an_upload_with_a_part_that_the_store_does_not_know_is_begun_anew_and_none_is_left() {
     run(async {
         let Some(rig) = Rig::bucket().await else {

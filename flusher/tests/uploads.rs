@@ -41,6 +41,11 @@ async fn a_closed_file_becomes_an_object_with_its_bytes_and_attributes(rig: Rig)
     assert_eq!((origin.key.as_str(), origin.size), ("ckpt/step-1.pt", 7));
     assert_eq!(flusher.state(ino).await, flusher::State::Clean);
     assert_eq!(flusher.status().uploaded_bytes_total, 7);
+    if let Some(proxy) = &rig.proxy {
+        // The answer to the put has proven what arrived.
+        let looks = proxy.count(|line| line.starts_with("HEAD") && line.contains("step-1.pt"));
+        assert_eq!(looks, 0, "{:?}", proxy.requests());
+    }
 }
 
 async fn a_large_file_goes_in_parts_and_arrives_whole(rig: Rig) {

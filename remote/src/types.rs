@@ -88,6 +88,19 @@ pub struct ListPage {
 pub struct Put {
     /// The new version.
     pub etag: Option<ETag>,
+    /// The store's answer shows that it has the very bytes that were sent: the etag is their MD5. A look at the
+    /// object could tell no more.
+    pub proven: bool,
+}
+
+impl Put {
+    /// A write that shows no more than that the store has agreed to it.
+    pub fn of(etag: Option<ETag>) -> Self {
+        Self {
+            etag,
+            proven: false,
+        }
+    }
 }
 
 /// What a mount wants to do with the store.

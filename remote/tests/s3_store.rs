@@ -170,6 +170,29 @@ fn canned(answer: &str) -> String {
 }
 
 #[test]
+fn an_answer_proves_what_has_arrived_by_the_digest_of_the_bytes_alone() {
+    let answering = |etag: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: {etag}\r\n");
+        canned(&format!("{head}connection: close\r\n\r\n"))
+    };
+    // `printf hello | md5sum`
+    let right = answering("\"5d41402abc4b2a76b9719d911017c592\"");
+    let other = answering("\"0d41402abc4b2a76b9719d911017c592\"");
+    let opaque = answering("\"5d41402abc4b2a76b9719d911017c592-1\"");
+    run(async {
+        for (endpoint, proven) in [(right, true), (other, false), (opaque, false)] {
+            let remote = open("s3://bucket", &endpoint, KEY, SECRET);
+            let (hello, attributes) = (Bytes::from_static(b"hello"), PosixAttrs::default());
+            let put = remote
+                .put(&key("k"), hello, &attributes, &Condition::None)
+                .await
+                .unwrap();
+            assert_eq!(put.proven, proven, "{:?}", put.etag);
+        }
+    });
+}
+
+#[test]
 fn a_bucket_with_strange_keys_is_listed_and_the_strange_ones_reported() {
     let Some(server) = Server::moto() else { return };
     run(async {

@@ -71,9 +71,7 @@ fn condition_header(condition: &Condition) -> Option<(&'static str, &str)> {
 }
 
 fn put_of(answer: &Answer) -> Put {
-    Put {
-        etag: answer.header("etag").map(etag_of),
-    }
+    Put::of(answer.header("etag").map(etag_of))
 }
 
 fn object_meta(key: &ObjectKey, answer: &Answer) -> ObjectMeta {
@@ -213,7 +211,7 @@ impl Azure {
             && found.size == size
             && found.posix == *attrs
         {
-            return Ok(Put { etag: found.etag });
+            return Ok(Put::of(found.etag));
         }
         Err(refusal.into_error(op, key.as_str()))
     }
@@ -288,7 +286,7 @@ impl Azure {
         let (found, meta) = self.expect(OP, key, if_match).await?;
         let wanted = attrs.or(meta.posix);
         if wanted == meta.posix {
-            return Ok(Put { etag: meta.etag });
+            return Ok(Put::of(meta.etag));
         }
         let request = self
             .blob(OP, key, Method::PUT)

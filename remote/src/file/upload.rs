@@ -276,9 +276,7 @@ impl Inner {
                 .is_none_or(|mtime| mtime == stat.mtime_ns())
         {
             sync_dir(&dir, OP, key)?;
-            return Ok(Put {
-                etag: Some(stat.etag()),
-            });
+            return Ok(Put::of(Some(stat.etag())));
         }
         Err(no_such_upload(OP, key))
     }

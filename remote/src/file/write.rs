@@ -194,12 +194,10 @@ impl Inner {
         match renamed {
             Ok(()) => {
                 staged.keep();
-                Ok(Put {
-                    etag: Some(new.etag()),
-                })
+                Ok(Put::of(Some(new.etag())))
             }
             Err(Errno::EEXIST) => match self.already_there(op, key, staged, &new)? {
-                Some(etag) => Ok(Put { etag: Some(etag) }),
+                Some(etag) => Ok(Put::of(Some(etag))),
                 None => Err(Error::precondition(op, key.as_str())),
             },
             Err(errno) => Err(errno_error(op, key, errno)),
@@ -294,7 +292,7 @@ impl Inner {
             };
             meta::apply(&dir, attrs, OP, key)?;
             sync_dir(&dir, OP, key)?;
-            return Ok(Put { etag: None });
+            return Ok(Put::of(None));
         }
         let Some(file) = self.tree.open_file(OP, key, OFlag::O_RDONLY)? else {
             return Err(Error::not_found(OP, key.as_str()));
@@ -309,7 +307,7 @@ impl Inner {
         let new = meta::stat(&file, OP, key)?.etag();
         drop(lock);
         file.sync_all().map_err(|e| io_error(OP, key, e))?;
-        Ok(Put { etag: Some(new) })
+        Ok(Put::of(Some(new)))
     }
 
     pub(super) fn delete(&self, key: &ObjectKey, if_match: Option<&ETag>) -> Result<()> {

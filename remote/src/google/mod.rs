@@ -115,9 +115,7 @@ impl Google {
             && found.meta.size == size
             && posix(&found.attributes) == *attrs
         {
-            return Ok(Put {
-                etag: found.meta.e_tag.map(ETag),
-            });
+            return Ok(Put::of(found.meta.e_tag.map(ETag)));
         }
         Err(error)
     }
@@ -373,9 +371,7 @@ impl Backend for Google {
             .put_opts(&self.path(OP, key)?, PutPayload::from(body), options)
             .await;
         match put {
-            Ok(put) => Ok(Put {
-                etag: put.e_tag.map(ETag),
-            }),
+            Ok(put) => Ok(Put::of(put.e_tag.map(ETag))),
             Err(error) => {
                 let error = mapped(OP, key, error);
                 self.already_written(key, size, attrs, error).await
@@ -444,9 +440,7 @@ impl Backend for Google {
             .complete_multipart(&self.path(OP, key)?, &upload.0, parts)
             .await
         {
-            Ok(put) => Ok(Put {
-                etag: put.e_tag.map(ETag),
-            }),
+            Ok(put) => Ok(Put::of(put.e_tag.map(ETag))),
             Err(error) => Err(upload_error(OP, key, error)),
         }
     }
@@ -471,17 +465,17 @@ impl Backend for Google {
     ) -> Result<Put> {
         const OP: &str = "set attributes of";
         if key.is_directory() {
-            return Ok(Put { etag: None });
+            return Ok(Put::of(None));
         }
         let found = self.expect(OP, key, etag).await?;
         let (had, current) = (posix(&found.attributes), found.meta.e_tag.map(ETag));
         let wanted = attrs.or(had);
         if wanted == had {
-            return Ok(Put { etag: current });
+            return Ok(Put::of(current));
         }
         if found.meta.size > REWRITE_BYTES_MAX {
             tracing::warn!(%key, bytes = found.meta.size, "the store keeps the old attributes of so large an object");
-            return Ok(Put { etag: current });
+            return Ok(Put::of(current));
         }
         let body = match found.meta.size {
             0 => Bytes::new(),

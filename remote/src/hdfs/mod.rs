@@ -346,12 +346,10 @@ impl Backend for Hdfs {
         let path = self.path(key);
         if found.isdir {
             self.apply(OP, key, &path, attrs).await?;
-            return Ok(Put { etag: None });
+            return Ok(Put::of(None));
         }
         self.apply(OP, key, &path, attrs).await?;
-        Ok(Put {
-            etag: self.status(OP, key).await?.as_ref().map(etag_of),
-        })
+        Ok(Put::of(self.status(OP, key).await?.as_ref().map(etag_of)))
     }
 
     async fn copy(

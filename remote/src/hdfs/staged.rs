@@ -298,9 +298,7 @@ impl Hdfs {
         let failed = |error| mapped(op, key, error);
         self.apply(op, key, staged, attrs).await?;
         let status = self.client.get_file_info(staged).await.map_err(failed)?;
-        let put = Put {
-            etag: Some(etag_of(&status)),
-        };
+        let put = Put::of(Some(etag_of(&status)));
         let checked = self.check_condition(op, key, condition).await;
         if let Err(error @ Error::PreconditionFailed { .. }) = checked {
             return match self.has(op, key, put.etag.as_ref(), attrs).await? {
@@ -362,7 +360,7 @@ impl Hdfs {
             u64::try_from(mtime / MILLI).unwrap_or(0)
         ));
         let there = self.has(op, key, Some(&etag), attrs).await?;
-        Ok(there.then_some(Put { etag: Some(etag) }))
+        Ok(there.then_some(Put::of(Some(etag))))
     }
 
     /// Sets mode and times, as far as they are given.

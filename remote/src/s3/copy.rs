@@ -82,7 +82,7 @@ impl S3 {
         let request = self.of_version(request, from, meta.etag.as_ref())?;
         let patience = Duration::from_secs(COPY_SECONDS + meta.size / COPY_BYTES_PER_SECOND);
         match tokio::time::timeout(patience, self.send_copy(op, from, request)).await {
-            Ok(etag) => Ok(Put { etag: Some(etag?) }),
+            Ok(etag) => Ok(Put::of(Some(etag?))),
             Err(_) => Err(Error::transient(
                 op,
                 from.as_str(),

@@ -118,9 +118,7 @@ impl S3 {
                 let etag = completed
                     .and_then(|completed| completed.e_tag)
                     .map(|etag| etag_of(&etag));
-                return Ok(Put {
-                    etag: etag.or(put_of(&answer).etag),
-                });
+                return Ok(Put::of(etag.or(put_of(&answer).etag)));
             }
             Err(refusal) => refusal,
         };

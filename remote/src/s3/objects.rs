@@ -24,6 +24,12 @@ pub(super) const USER_METADATA: &str = "x-amz-meta-";
 /// What directory markers call themselves, as other tools' do.
 const MARKER_TYPE: &str = "application/x-directory";
 
+/// Up to this size the etag of what was written is compared with the MD5 of the bytes, which takes no longer than
+/// the look at the object that it saves.
+const PROVEN_BYTES_MAX: usize = 1 << 20;
+/// Up to this size a digest takes less time than handing it to another thread.
+const DIGEST_INLINE_BYTES: usize = 16 << 10;
+
 /// Attributes as request headers.
 pub(super) fn metadata_headers(attrs: &PosixAttrs, directory: bool) -> Vec<(String, String)> {
     attrs
@@ -129,13 +135,21 @@ impl S3 {
             request = request.header(name, value)?;
         }
         match self.client.try_send(&request).await? {
-            Ok(answer) => Ok(put_of(&answer)),
+            Ok(answer) => {
+                let mut put = put_of(&answer);
+                if let Some(etag) = &put.etag
+                    && body.len() <= PROVEN_BYTES_MAX
+                    && is_digest(&etag.0)
+                {
+                    put.proven = same_etag(&etag.0, &etag_of_body(key, body).await?);
+                }
+                Ok(put)
+            }
             Err(refusal)
                 if *condition != Condition::None
                     && (refusal.is_precondition() || refusal.is_no_such_key()) =>
             {
-                let digest = tokio::task::spawn_blocking(move || hex(&Md5::digest(&body))).await;
-                let etag = digest.map_err(|e| Error::other("write", key.as_str(), e))?;
+                let etag = etag_of_body(key, body).await?;
                 self.already_written("write", key, &etag, Some(attrs)).await
             }
             Err(refusal) => Err(refusal.into_error("write", key.as_str())),
@@ -157,7 +171,7 @@ impl S3 {
                 posix,
                 ..
             }) if same_etag(&found.0, etag) && attrs.is_none_or(|attrs| *attrs == posix) => {
-                Ok(Put { etag: Some(found) })
+                Ok(Put::of(Some(found)))
             }
             _ => Err(Error::precondition(op, key.as_str())),
         }
@@ -248,14 +262,28 @@ pub(super) fn same_etag(a: &str, b: &str) -> bool {
     a.trim_matches('"') == b.trim_matches('"')
 }
 
+/// Whether it may be the MD5 of something: it isn't under some kinds of encryption.
+fn is_digest(etag: &str) -> bool {
+    let bare = etag.trim_matches('"');
+    bare.len() == 32 && bare.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The etag of an object that was written at once.
+async fn etag_of_body(key: &ObjectKey, body: Bytes) -> Result<String> {
+    if body.len() <= DIGEST_INLINE_BYTES {
+        return Ok(hex(&Md5::digest(&body)));
+    }
+    tokio::task::spawn_blocking(move || hex(&Md5::digest(&body)))
+        .await
+        .map_err(|e| Error::other("write", key.as_str(), e))
+}
+
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn put_of(answer: &Answer) -> Put {
-    Put {
-        etag: answer.header("etag").map(etag_of),
-    }
+    Put::of(answer.header("etag").map(etag_of))
 }
 
 pub(super) fn object_meta(key: &ObjectKey, answer: &Answer) -> ObjectMeta {
