@@ -1,8 +1,8 @@
 //! The loop: scan, start what is due, take in what has ended, sleep until something can change.
 //!
 //! It wakes when somebody calls `wake`, when a task ends, and at the earliest time at which an item is due;
-//! it never polls. Items start oldest first. Multipart files may take three quarters of the slots, so small
-//! files always move, and the other way round: a large file waits for a slot, not for all small ones.
+//! it never polls. Items start oldest first. Multipart files may take three quarters of the slots, and few at a time,
+//! so small files always move, and the other way round: a large file waits for a slot, not for all small ones.
 //!
 //! Scans are as frequent as they are cheap: the pause after one is ten times what it took. While programs are
 //! busy with names, and small files are held anyway, they are seldom.
@@ -27,7 +27,7 @@ use crate::pace::delay;
 use crate::scan;
 use crate::step::{Job, Outcome, Report, take};
 use crate::strays;
-use crate::work::Item;
+use crate::work::{Item, Walk};
 use crate::yielding::Yielding;
 
 /// Shortest pause between two scans.
@@ -43,6 +43,8 @@ const BEHIND_WAIT: Duration = Duration::from_secs(1);
 const CHANGED_WAIT: Duration = Duration::from_millis(50);
 /// Rounds in a row without an error and without an end that count as a failure.
 const SPINS_MAX: u32 = 8;
+/// Multipart files at a time: each sends several parts at once, and more files would only all be done later.
+const LARGE_MAX: usize = 16;
 /// Renamed directories worked on at a time, and their entries.
 const RESYNC_DIRECTORIES: usize = 16;
 const RESYNC_ENTRIES: usize = 256;
@@ -165,7 +167,11 @@ impl Reconciler {
         let strays = self.strays.is_empty().then_some(self.strays_due);
         // What was due at the last dispatch and was not started then waits for an event.
         let is_to_come = |due: &Instant| *due > self.dispatched;
-        let due = {
+        let slots = self.core.config.uploads_max.max(1);
+        let due = if self.tasks.len() >= slots {
+            // The end of a task comes first.
+            sweep.into_iter().chain(strays).filter(is_to_come).min()
+        } else {
             let work = self.core.work.lock();
             let timed = work.items().filter(|(_, item)| is_timed(item));
             let timed = timed.map(|(_, item)| item.due);
@@ -300,7 +306,7 @@ impl Reconciler {
         self.dispatched = now;
         let ordered = self.core.config.publish_order != PublishOrder::None;
         let slots = self.core.config.uploads_max.max(1);
-        let large_slots = (slots - slots / 4).max(1);
+        let large_slots = (slots - slots / 4).clamp(1, LARGE_MAX);
         let mut large_running = self.running.values().filter(|(_, large)| *large).count();
         let mut scan_needed = false;
         let mut hurry_before: Option<u64> = None;
@@ -309,10 +315,10 @@ impl Reconciler {
         self.held_until = self.yielding.look(now, changes);
         let wall = Timestamp::now();
         let mut work = core.work.lock();
-        for ino in work.oldest_first() {
-            if self.tasks.len() >= slots {
-                break;
-            }
+        let mut oldest_first = Walk::default();
+        while self.tasks.len() < slots
+            && let Some(ino) = oldest_first.next(&work)
+        {
             let Some(item) = work.get_mut(ino) else {
                 continue;
             };
@@ -475,6 +481,7 @@ impl Reconciler {
             };
             let now = Instant::now();
             let renewed = item.row.seq != before;
+            let mut failures = item.failures;
             item.parked = false;
             match report.outcome {
                 Outcome::Failed(Error::InTheWay { until, .. }) => {
@@ -482,9 +489,11 @@ impl Reconciler {
                     item.held_until = Some(until);
                 }
                 Outcome::Failed(error) => {
-                    item.failures = item.failures.saturating_add(1);
+                    failures = failures.saturating_add(1);
                     let waits_for_store = error.blames_the_store() && !store_ok;
-                    let failures = if waits_for_store { 1 } else { item.failures };
+                    if waits_for_store {
+                        failures = 1;
+                    }
                     let wait = delay(
                         core.config.backoff,
                         failures,
@@ -493,12 +502,12 @@ impl Reconciler {
                     );
                     item.due = now + wait;
                     if waits_for_store {
-                        item.failures = 0;
+                        failures = 0;
                     }
                 }
                 _ if renewed => {}
                 Outcome::Clean | Outcome::Again => {
-                    item.failures = 0;
+                    failures = 0;
                     item.spins += 1;
                     item.due = now;
                     if item.spins > SPINS_MAX {
@@ -525,13 +534,16 @@ impl Reconciler {
                     item.due = now + CHANGED_WAIT.saturating_mul(1 << item.spins.min(6));
                 }
                 Outcome::Behind(other) => {
-                    item.behind = Some(other);
                     item.due = now + BEHIND_WAIT;
                     let oldest = item
                         .vacate
                         .map_or(item.row.seq, |seq| seq.min(item.row.seq));
                     behind = Some((other, oldest));
                 }
+            }
+            work.failed(ino, failures);
+            if let Some((other, _)) = behind {
+                work.wait_behind(ino, other);
             }
         }
         if let Some((other, oldest)) = behind {

@@ -3,8 +3,11 @@
 //! The journal may hold millions of rows; the set holds the oldest ones (by order of closing), up to a
 //! limit. That is enough for the order of publishing, because a file only ever waits for older ones.
 //! Items that fail don't count towards the limit: files that can't be uploaded must not keep others out.
+//!
+//! For each file that is sent the set is asked a few times: what that costs must not grow with the set.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use journal::{Epoch, Ino, Inode, Timestamp, Unsynced};
 use tokio::time::Instant;
@@ -89,12 +92,40 @@ pub(crate) enum Known {
     Later,
 }
 
+/// The way through the set in the order of closing, while it is changed.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    ahead: std::vec::IntoIter<(u64, Ino)>,
+    at: Option<(u64, Ino)>,
+}
+
+impl Walk {
+    /// Places looked up at once.
+    const STEP: usize = 64;
+
+    /// The next inode.
+    pub(crate) fn next(&mut self, work: &Work) -> Option<Ino> {
+        if self.ahead.len() == 0 {
+            let from = self.at.map_or(Bound::Unbounded, Bound::Excluded);
+            let later = work.by_seq.range((from, Bound::Unbounded));
+            let ahead: Vec<_> = later.take(Self::STEP).copied().collect();
+            self.ahead = ahead.into_iter();
+        }
+        self.at = Some(self.ahead.next()?);
+        self.at.map(|(_, ino)| ino)
+    }
+}
+
 /// The set.
 #[derive(Debug)]
 pub(crate) struct Work {
     items: HashMap<Ino, Item>,
     by_seq: BTreeSet<(u64, Ino)>,
     items_max: usize,
+    /// Items that failed.
+    failing: usize,
+    /// Who may wait for an inode to move away.
+    behind: HashMap<Ino, Vec<Ino>>,
     /// What somebody waits for and is not in the set: it was full of older ones.
     asked: HashMap<Ino, Asked>,
     /// Rows that stayed in the journal at the last scan, and their oldest change.
@@ -108,6 +139,8 @@ impl Work {
             items: HashMap::new(),
             by_seq: BTreeSet::new(),
             items_max: items_max.max(1),
+            failing: 0,
+            behind: HashMap::new(),
             asked: HashMap::new(),
             later: 0,
             later_oldest: None,
@@ -118,6 +151,7 @@ impl Work {
         self.items.get(&ino)
     }
 
+    /// For anything but its failures and whom it waits for.
     pub(crate) fn get_mut(&mut self, ino: Ino) -> Option<&mut Item> {
         self.items.get_mut(&ino)
     }
@@ -134,9 +168,35 @@ impl Work {
         self.items.iter_mut().map(|(ino, item)| (*ino, item))
     }
 
-    /// Inodes in order of closing, oldest first.
-    pub(crate) fn oldest_first(&self) -> Vec<Ino> {
-        self.by_seq.iter().map(|(_, ino)| *ino).collect()
+    /// An inode has failed so many times in a row.
+    pub(crate) fn failed(&mut self, ino: Ino, times: u32) {
+        if let Some(item) = self.items.get_mut(&ino) {
+            self.failing -= usize::from(item.failures > 0);
+            item.failures = times;
+            self.failing += usize::from(item.failures > 0);
+        }
+    }
+
+    /// An inode waits for another one to move away.
+    pub(crate) fn wait_behind(&mut self, ino: Ino, other: Ino) {
+        if let Some(item) = self.items.get_mut(&ino) {
+            let before = item.behind.replace(other);
+            if before != Some(other) {
+                self.waits_no_more(ino, before);
+                self.behind.entry(other).or_default().push(ino);
+            }
+        }
+    }
+
+    fn waits_no_more(&mut self, ino: Ino, before: Option<Ino>) {
+        if let Some(other) = before
+            && let Some(waiting) = self.behind.get_mut(&other)
+        {
+            waiting.retain(|waits| *waits != ino);
+            if waiting.is_empty() {
+                self.behind.remove(&other);
+            }
+        }
     }
 
     /// A scan met this row: is there something to look at?
@@ -159,15 +219,7 @@ impl Work {
     }
 
     fn healthy(&self) -> usize {
-        // Only counted when the set may be full, so usually not at all.
-        match self.items.len() < self.items_max {
-            true => self.items.len(),
-            false => self
-                .items
-                .values()
-                .filter(|item| item.failures == 0)
-                .count(),
-        }
+        self.items.len() - self.failing
     }
 
     /// A scan begins.
@@ -211,15 +263,23 @@ impl Work {
     /// Takes in an item, for an old one of the same inode if there is one.
     pub(crate) fn insert(&mut self, mut item: Item) {
         let ino = item.row.ino;
+        let (seq, behind) = (item.row.seq, item.behind.take());
         if let Some(asked) = self.asked.remove(&ino) {
             item.forced = Some(asked);
             item.due = Instant::now();
         }
-        if let Some(old) = self.items.get(&ino) {
-            self.by_seq.remove(&(old.row.seq, ino));
-        }
         self.by_seq.insert((item.row.seq, ino));
-        self.items.insert(ino, item);
+        self.failing += usize::from(item.failures > 0);
+        if let Some(old) = self.items.insert(ino, item) {
+            self.failing -= usize::from(old.failures > 0);
+            self.waits_no_more(ino, old.behind);
+            if old.row.seq != seq {
+                self.by_seq.remove(&(old.row.seq, ino));
+            }
+        }
+        if let Some(other) = behind {
+            self.wait_behind(ino, other);
+        }
         if self.healthy() > self.items_max {
             self.evict();
         }
@@ -247,11 +307,15 @@ impl Work {
             return;
         };
         self.by_seq.remove(&(item.row.seq, ino));
+        self.failing -= usize::from(item.failures > 0);
+        self.waits_no_more(ino, item.behind);
         let now = Instant::now();
-        for other in self.items.values_mut() {
-            if other.behind == Some(ino) {
-                other.behind = None;
-                other.due = now;
+        for waiting in self.behind.remove(&ino).unwrap_or_default() {
+            if let Some(waiting) = self.items.get_mut(&waiting)
+                && waiting.behind == Some(ino)
+            {
+                waiting.behind = None;
+                waiting.due = now;
             }
         }
     }
@@ -302,16 +366,31 @@ mod tests {
         }
     }
 
+    fn oldest_first(work: &Work) -> Vec<Ino> {
+        let mut walk = Walk::default();
+        std::iter::from_fn(|| walk.next(work)).collect()
+    }
+
     #[test]
     fn a_full_set_keeps_the_oldest_and_counts_the_rest() {
         let mut work = Work::new(2);
         for seq in [5, 3, 4] {
             work.insert(item(seq, seq));
         }
-        assert_eq!(work.oldest_first(), [Ino(3), Ino(4)]);
+        assert_eq!(oldest_first(&work), [Ino(3), Ino(4)]);
         assert_eq!(work.met(&item(9, 9).row, 2), Known::Later);
         assert_eq!(work.met(&item(2, 2).row, 2), Known::Look);
         assert_eq!(work.totals().0, 4);
+    }
+
+    #[test]
+    fn a_walk_meets_everything_once() {
+        let mut work = Work::new(1000);
+        for seq in (1..=200).rev() {
+            work.insert(item(seq, seq));
+        }
+        let all: Vec<Ino> = (1..=200).map(Ino).collect();
+        assert_eq!(oldest_first(&work), all);
     }
 
     #[test]
@@ -329,7 +408,7 @@ mod tests {
             work.insert(settling(seq));
             work.ask(Ino(seq), asked);
         }
-        assert_eq!(work.oldest_first(), [Ino(1), Ino(2)]);
+        assert_eq!(oldest_first(&work), [Ino(1), Ino(2)]);
         work.remove(Ino(1));
         work.insert(settling(3));
         let item = work.get(Ino(3)).unwrap();
@@ -349,6 +428,12 @@ mod tests {
             work.insert(failing);
         }
         assert_eq!(work.met(&item(9, 9).row, 2), Known::Look);
+        work.failed(Ino(3), 0);
+        work.insert(item(4, 4));
+        assert_eq!(work.met(&item(9, 9).row, 2), Known::Later);
+        work.remove(Ino(4));
+        work.remove(Ino(1));
+        assert_eq!(work.met(&item(9, 9).row, 2), Known::Look);
     }
 
     #[test]
@@ -361,7 +446,7 @@ mod tests {
         work.insert(item(3, 3));
         work.met(&item(3, 3).row, 2);
         work.scan_ended(2);
-        assert_eq!(work.oldest_first(), [Ino(2), Ino(3)]);
+        assert_eq!(oldest_first(&work), [Ino(2), Ino(3)]);
     }
 
     #[test]

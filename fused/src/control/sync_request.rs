@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Bound;
 use std::time::Duration;
 
 use journal::{Ino, Unsynced};
@@ -29,10 +30,21 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Looks no more often than this, however many files are flushed meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// After so many in a row that are still waited for, a look ends: what was closed first is flushed first, so the
+/// others mostly are, too.
+const IN_A_ROW: usize = 256;
+
+/// How much longer than a look at everything the pause until the next one is.
+const THOROUGH_FACTOR: u32 = 10;
+
+/// A file's place in the order of closing.
+type Place = (u64, Ino);
+
 /// What is waited for.
 #[derive(Default)]
 struct Waiting {
-    files: BTreeMap<Ino, WaitingFile>,
+    files: BTreeMap<Place, WaitingFile>,
+    bytes: u64,
     /// Keys to be deleted from the store.
     garbage: BTreeSet<String>,
 }
@@ -48,8 +60,27 @@ impl Waiting {
         (self.files.len() + self.garbage.len()) as u64
     }
 
-    fn bytes(&self) -> u64 {
-        self.files.values().map(|file| file.bytes).sum()
+    fn add(&mut self, file: WaitingFile) {
+        self.bytes += file.bytes;
+        self.files.insert((file.row.seq, file.row.ino), file);
+    }
+
+    fn drop_file(&mut self, place: Place) {
+        if let Some(file) = self.files.remove(&place) {
+            self.bytes -= file.bytes;
+        }
+    }
+
+    fn file_after(&self, place: Option<Place>) -> Option<(Place, Unsynced)> {
+        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut later = self.files.range((from, Bound::Unbounded));
+        later.next().map(|(place, file)| (*place, file.row))
+    }
+
+    fn key_after(&self, key: Option<&String>) -> Option<String> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut later = self.garbage.range::<String, _>((from, Bound::Unbounded));
+        later.next().cloned()
     }
 }
 
@@ -66,7 +97,7 @@ pub async fn answer(
         Err(error) => return say_error(writer, error).await,
     };
     let files_total = waiting.len();
-    let bytes_total = waiting.bytes();
+    let bytes_total = waiting.bytes;
     let mut left = match wait(writer, vfs, waiting, deadline).await? {
         Ok(left) => left,
         Err(error) => return say_error(writer, error).await,
@@ -96,7 +127,7 @@ pub async fn answer(
         let path = path_of(&key).into();
         unflushed.push(Unflushed { path, reason });
     }
-    for (ino, file) in left.files.into_iter().take(NAMED_MAX) {
+    for ((_, ino), file) in left.files.into_iter().take(NAMED_MAX) {
         let key = String::from_utf8_lossy(&file.path);
         let reason = match &last_error {
             Some(error) if error.key == key => error.message.clone(),
@@ -156,14 +187,11 @@ async fn unsynced_below(
             };
             let bytes = inode.size;
             vfs.flusher().flush_now(&inode);
-            waiting.files.insert(
-                ino,
-                WaitingFile {
-                    path,
-                    bytes,
-                    row: *row,
-                },
-            );
+            waiting.add(WaitingFile {
+                path,
+                bytes,
+                row: *row,
+            });
         }
         match rows.last() {
             Some(last) if rows.len() == PAGE => after = Some(last.ino),
@@ -214,15 +242,21 @@ async fn wait(
 ) -> io::Result<Result<Waiting>> {
     let mut progress = vfs.flusher().subscribe();
     let files_total = waiting.len();
-    let bytes_total = waiting.bytes();
+    let bytes_total = waiting.bytes;
+    let mut thorough_due = Instant::now();
     loop {
         progress.mark_unchanged();
-        if let Err(error) = drop_flushed(vfs, &mut waiting).await {
+        let began = Instant::now();
+        let thorough = thorough_due <= began;
+        if let Err(error) = drop_flushed(vfs, &mut waiting, thorough).await {
             return Ok(Err(error));
+        }
+        if thorough {
+            thorough_due = Instant::now() + THOROUGH_FACTOR * began.elapsed();
         }
         let line = Progress {
             files_left: waiting.len(),
-            bytes_left: waiting.bytes(),
+            bytes_left: waiting.bytes,
             files_total,
             bytes_total,
         };
@@ -240,30 +274,45 @@ async fn wait(
         // An error only says that the flusher is gone; then the deadline ends this.
         let _ = tokio::time::timeout_at(until, progress.changed()).await;
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(drop_flushed(vfs, &mut waiting).await.map(|()| waiting));
+            let dropped = drop_flushed(vfs, &mut waiting, true).await;
+            return Ok(dropped.map(|()| waiting));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// A file is done when its row is gone, or was made anew by a later change.
-async fn drop_flushed(vfs: &Vfs, waiting: &mut Waiting) -> Result<()> {
-    for key in waiting.garbage.clone() {
-        if !vfs.journal().is_garbage(&key).await? {
+/// A file is done when its row is gone, or was made anew by a later change. Not `thorough`: only the first ones.
+async fn drop_flushed(vfs: &Vfs, waiting: &mut Waiting, thorough: bool) -> Result<()> {
+    let journal = vfs.journal();
+    let enough = match thorough {
+        true => usize::MAX,
+        false => IN_A_ROW,
+    };
+    let (mut at, mut in_a_row) = (None, 0);
+    while in_a_row < enough
+        && let Some(key) = waiting.key_after(at.as_ref())
+    {
+        in_a_row += 1;
+        if !journal.is_garbage(&key).await? {
             waiting.garbage.remove(&key);
+            in_a_row = 0;
         }
+        at = Some(key);
     }
-    let inos: Vec<Ino> = waiting.files.keys().copied().collect();
-    for ino in inos {
-        let row = vfs.journal().unsynced_row(ino).await?;
-        let inode = vfs.journal().inode(ino).await?;
-        let flushed = match (&row, waiting.files.get(&ino), &inode) {
-            (Some(row), Some(file), Some(_)) => row.since > file.row.since,
-            _ => true,
+    let (mut at, mut in_a_row) = (None, 0);
+    while in_a_row < enough
+        && let Some((place, known)) = waiting.file_after(at)
+    {
+        in_a_row += 1;
+        let is_same = match journal.unsynced_row(known.ino).await? {
+            Some(row) => row.since <= known.since && journal.inode(known.ino).await?.is_some(),
+            None => false,
         };
-        if flushed {
-            waiting.files.remove(&ino);
+        if !is_same {
+            waiting.drop_file(place);
+            in_a_row = 0;
         }
+        at = Some(place);
     }
     Ok(())
 }

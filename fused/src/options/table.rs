@@ -312,7 +312,7 @@ pub(super) const ROWS: &[Row] = &[
     value("upload_memory", "SIZE", Preset::Text("128MiB"),
         |o, v| { o.upload_memory = values::size(v)?; Ok(()) },
         "Memory for data on its way to the store."),
-    value("uploads_max", "N", Preset::Text("16"),
+    value("uploads_max", "N", Preset::Text("64"),
         |o, v| { o.uploads_max = values::count(v, 1024)?; Ok(()) },
         "Requests that carry data to the store at one time (1 to 1024)."),
     value("dirty_wait", "TIME", Preset::Text("60s"),

@@ -58,7 +58,7 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(options.umask, 0o022);
     assert_eq!(options.threads, 2);
     assert_eq!(options.upload_memory, 128 << 20);
-    assert_eq!(options.uploads_max, 16);
+    assert_eq!(options.uploads_max, 64);
     assert_eq!(options.dirty_wait, Duration::from_secs(60));
     assert_eq!(options.settle, Duration::from_millis(500));
     assert_eq!(options.on_conflict, OnConflict::KeepBoth);
