@@ -14,7 +14,7 @@
 //! embedded store from opening.
 
 use crate::Error;
-use crate::types::{Epoch, Garbage, Ino, Inode, Kind, NodeId, Timestamp};
+use crate::types::{Epoch, Garbage, Ino, Inode, Kind, NodeId, Seal, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,11 @@ pub(crate) const CHUNK_BYTES: usize = 2048;
 pub(crate) trait Record: Serialize + DeserializeOwned {
     /// Its version byte.
     const VERSION: u8 = 1;
+
+    /// The record that an earlier version wrote.
+    fn from_earlier(_version: u8, _fields: &[u8]) -> Option<postcard::Result<Self>> {
+        None
+    }
 }
 
 /// `F`: which format, whose journal.
@@ -105,6 +110,7 @@ pub(crate) struct FormerRow {
     pub(crate) valid: u64,
     pub(crate) mtime: Timestamp,
     pub(crate) since: Timestamp,
+    pub(crate) seal: Seal,
 }
 
 /// `W`, `H`: the key says it all.
@@ -207,7 +213,14 @@ impl Record for ChunkRow {}
 impl Record for XattrRow {}
 impl Record for UnsyncedRow {}
 impl Record for OrphanRow {}
-impl Record for FormerRow {}
+impl Record for FormerRow {
+    const VERSION: u8 = 2;
+
+    fn from_earlier(version: u8, fields: &[u8]) -> Option<postcard::Result<Self>> {
+        // Only synced versions were kept.
+        (version == 1).then(|| postcard::from_bytes(&[fields, &SYNCED].concat()))
+    }
+}
 impl Record for MarkRow {}
 impl Record for ClaimRow {}
 impl Record for GarbageRow {}
@@ -221,6 +234,9 @@ impl Record for ResyncRow {}
 impl Record for crate::types::Sent {}
 /// `S`: a listing.
 impl Record for crate::types::Listing {}
+
+/// [`Seal::Synced`], as it is written.
+const SYNCED: [u8; 1] = [1];
 
 /// The bytes of a record.
 pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, Error> {
@@ -239,13 +255,19 @@ pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, Error> {
 /// The record in a value; `key` is for the message.
 pub(crate) fn decode<R: Record>(key: &[u8], bytes: &[u8]) -> Result<R, Error> {
     match bytes.split_first() {
-        Some((&version, fields)) if version == R::VERSION => {
-            postcard::from_bytes(fields).map_err(|error| corrupt(key, format!("{error}")))
+        Some((&version, fields)) => {
+            let record = match version == R::VERSION {
+                true => Some(postcard::from_bytes(fields)),
+                false => R::from_earlier(version, fields),
+            };
+            match record {
+                Some(record) => record.map_err(|error| corrupt(key, format!("{error}"))),
+                None => Err(corrupt(
+                    key,
+                    format!("a record of unknown version {version}"),
+                )),
+            }
         }
-        Some((version, _)) => Err(corrupt(
-            key,
-            format!("a record of unknown version {version}"),
-        )),
         None => Err(corrupt(key, "an empty record".into())),
     }
 }
@@ -275,7 +297,7 @@ pub(crate) fn decode_counter(key: &[u8], bytes: Option<&[u8]>) -> Result<u64, Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Content, Listing, Origin, Seal, Sent, SentVersion};
+    use crate::types::{Content, Listing, Origin, Sent, SentVersion};
 
     fn check<R: Record + PartialEq + std::fmt::Debug>(record: R, golden: &[u8]) {
         assert_eq!(
@@ -342,8 +364,9 @@ mod tests {
                 valid: 5,
                 mtime: time(1),
                 since: time(2),
+                seal: Seal::Synced,
             },
-            b"\x01\x03\x04\xac\x02\x05\x02\x07\x04\x07",
+            b"\x02\x03\x04\xac\x02\x05\x02\x07\x04\x07\x01",
         );
         check(ClaimRow { ino: Ino(2) }, b"\x01\x02");
         check(
@@ -475,5 +498,13 @@ mod tests {
             etag: "x".repeat(ROW_BYTES_MAX),
         };
         assert!(matches!(encode(&row), Err(Error::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_former_version_of_before_they_had_seals_was_synced() {
+        let first = b"\x01\x03\x04\xac\x02\x05\x02\x07\x04\x07";
+        let row: FormerRow = decode(b"B", first).expect("known");
+        assert_eq!((row.generation, row.seal), (3, Seal::Synced));
+        assert!(decode::<FormerRow>(b"B", &[&b"\x03"[..], &first[1..]].concat()).is_err());
     }
 }

@@ -55,6 +55,45 @@ async fn a_synced_version_is_kept_through_unsynced_ones_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_version_that_was_only_closed_is_kept_if_there_is_none_before_it() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    let first = write_over(&journal, a.ino, 9, false).await;
+    write_over(&journal, a.ino, 20, false).await;
+    assert_eq!(kept(&journal, a.ino).await, Some(first.content.generation));
+    write_over(&journal, a.ino, 30, false).await;
+    assert_eq!(kept(&journal, a.ino).await, Some(first.content.generation));
+    let back = journal.go_back(NODE, a.ino, 9, at(50)).await.unwrap();
+    let back = back.expect("the first one");
+    let survived = Seal::Survived {
+        size: 9,
+        map_digest: 1,
+    };
+    assert_eq!(back.content.seal, Some(survived));
+    let synced = write_over(&journal, a.ino, 40, true).await;
+    write_over(&journal, a.ino, 50, false).await;
+    assert_eq!(kept(&journal, a.ino).await, Some(synced.content.generation));
+}
+
+#[tokio::test]
+async fn of_an_empty_version_or_half_of_one_nothing_is_kept() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    write_over(&journal, a.ino, 0, false).await;
+    write_over(&journal, a.ino, 20, false).await;
+    assert_eq!(kept(&journal, a.ino).await, None);
+    journal
+        .begin_write(a.ino, NODE, false, at(30))
+        .await
+        .unwrap();
+    journal
+        .begin_write(a.ino, NODE, true, at(31))
+        .await
+        .unwrap();
+    assert_eq!(kept(&journal, a.ino).await, None);
+}
+
+#[tokio::test]
 async fn a_newer_synced_version_takes_the_place_of_an_older_one() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;

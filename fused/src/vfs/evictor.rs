@@ -161,6 +161,7 @@ impl Vfs {
             };
             let Some((ino, bytes)) = turn else {
                 if !tenants.census_is_due(true) {
+                    self.give_up_unsynced_formers(&mut unneeded).await?;
                     break;
                 }
                 self.take_census().await?;

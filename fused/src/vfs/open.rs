@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use extents::ExtentFile;
 use journal::{EndWrite, Ino, Inode, Kind, NewInode, Seal};
 use nix::errno::Errno;
 
@@ -85,6 +86,8 @@ impl Vfs {
         }
         if request.writes || request.truncate {
             inode = self.begin_writing(&inode, request.truncate).await?;
+        } else if let Some(extents) = &local {
+            self.secure_before_reading(&inode, extents).await?;
         }
         let prepared = self.prepare(&inode);
         drop(local);
@@ -137,7 +140,7 @@ impl Vfs {
         Ok(begun)
     }
 
-    /// The last close of whoever had it open may still be on its way to us. A synced version can only be kept
+    /// The last close of whoever had it open may still be on its way to us. A complete version can only be kept
     /// from being truncated in place when nobody has it open any more.
     async fn await_release(&self, slot: &Slot, ino: Ino) -> Result<()> {
         let closed = slot.closed.notified();
@@ -147,7 +150,8 @@ impl Vfs {
             return Ok(());
         }
         let inode = self.inode(ino).await?;
-        if inode.is_content_dirty() && inode.content.seal.is_some_and(Seal::is_safe) {
+        let is_complete = |seal| !matches!(seal, Seal::Closed { size: 0, .. });
+        if inode.is_content_dirty() && inode.content.seal.is_some_and(is_complete) {
             // Somebody keeps it open, if it takes that long.
             let _ = tokio::time::timeout(RELEASE_WAIT, closed).await;
         }
@@ -195,6 +199,21 @@ impl Vfs {
         }
         let handle = self.inner.opens.opened(slot, file.clone(), request.writes);
         Ok(Opened { handle, file })
+    }
+
+    /// Reading fetches what is missing of a file into its holes. Recovery judges a file that was only closed by its
+    /// map of holes, and would take it for a torn one after a power cut.
+    async fn secure_before_reading(&self, inode: &Inode, extents: &ExtentFile) -> Result<()> {
+        let judged_by_map = matches!(
+            inode.content.seal,
+            Some(Seal::Closed { .. } | Seal::Survived { .. })
+        );
+        if inode.is_content_dirty() && judged_by_map && !extents.is_resident(inode.content.valid) {
+            extents.sync_data().await?;
+            self.seal_synced(inode).await?;
+            self.journal().sync().await?;
+        }
+        Ok(())
     }
 
     /// The extent file and mode for the first open of `inode`.
@@ -273,7 +292,7 @@ impl Vfs {
         let there = self.journal().lookup(parent, name).await?;
         if there.is_some_and(|there| there.ino == ino) {
             self.journal().unlink(parent, name, now()).await?;
-            self.inner.reaper.orphan(ino);
+            self.inner.reaper.orphan(ino, false);
         }
         Ok(())
     }

@@ -7,8 +7,9 @@
 //! spare, the new bytes are synced here, many files at a time, unless they are in the store by then.
 //! Recovery puts the spare back if the power failed before that and the new file is torn.
 //!
-//! A truncating open replaces as well, within one inode. If the version that it ends was fsynced and is not in
-//! the store yet, the journal keeps it as the file's *former* version, and all of this holds for that one, too.
+//! A truncating open replaces as well, within one inode. If the version that it ends is complete and not in the
+//! store yet, the journal keeps it as the file's *former* version, and all of this holds for that one, too. Only
+//! where nothing else is left to make room is one given up that nobody fsynced.
 
 use std::collections::BTreeMap;
 
@@ -84,10 +85,36 @@ impl Vfs {
         if !extents.is_resident(former.valid) {
             return Ok(false);
         }
+        if let Seal::Closed { size, map_digest } = former.seal {
+            let seal = extents.seal()?;
+            if seal.size != size || seal.map_digest != map_digest {
+                return Ok(false);
+            }
+        }
         // What was appended to it after its fsync may be gone.
         let size = former.size.min(extents.stat()?.size);
         let back = self.journal().go_back(node, ino, size, now()).await?;
         Ok(back.is_some())
+    }
+
+    /// Gives up the former versions that nobody fsynced: their room is needed.
+    pub(super) async fn give_up_unsynced_formers(
+        &self,
+        unneeded: &mut Vec<ExtentId>,
+    ) -> Result<()> {
+        let node = self.inner.parts.node;
+        let mut after = None;
+        loop {
+            let formers = self.journal().formers(node, after, PAGE).await?;
+            for former in formers.iter().filter(|former| !former.seal.is_safe()) {
+                self.journal().former_done(node, former).await?;
+                unneeded.push(former_id(former));
+            }
+            match formers.last() {
+                Some(last) if formers.len() == PAGE => after = Some(last.ino),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Whether an extent file is that of a former version.
@@ -142,9 +169,14 @@ impl Vfs {
         let Some(inode) = self.journal().inode(ino).await? else {
             return Ok(());
         };
-        if inode.content.epoch != epoch || is_safe(&inode) {
-            return Ok(());
+        match inode.content.epoch != epoch || is_safe(&inode) {
+            true => Ok(()),
+            false => self.seal_synced(&inode).await,
         }
+    }
+
+    /// The bytes of a version are on the disk.
+    pub(super) async fn seal_synced(&self, inode: &Inode) -> Result<()> {
         let end = EndWrite {
             size: inode.size,
             mtime: inode.mtime,
@@ -153,7 +185,7 @@ impl Vfs {
             seal: Some(Seal::Synced),
         };
         self.journal()
-            .end_write(ino, self.inner.parts.node, end, now())
+            .end_write(inode.ino, self.inner.parts.node, end, now())
             .await?;
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! The version that a truncating open put an end to.
 //!
-//! A program that fsynced a version and then writes the next one over it, as torch.save does, must find one of
-//! the two complete after a power cut. Where the store does not have the first yet, only its extent file does.
-//! So `begin_write` leaves a row that says which generation that is, and the extent file stays until the next
-//! version is safe, too. There is at most one such version of a file: an unsynced one in between was never
-//! promised to anybody.
+//! A program that writes the next version over a complete one, as torch.save does, must find one of the two after a
+//! power cut. Where the store does not have the first yet, only its extent file does. So `begin_write` leaves a row
+//! that says which generation that is, and the extent file stays until the next version is safe, too.
+//!
+//! There is at most one such version of a file. One that was fsynced takes the place of any before it. One that was
+//! only closed may be torn as well, for all that anybody knows: it is kept if there is none before it.
 
 use crate::attempts::{look, transact};
 use crate::records::{FormerRow, InodeRow, corrupt, decode};
@@ -19,6 +20,7 @@ fn former(ino: Ino, row: FormerRow) -> Former {
         size: row.size,
         valid: row.valid,
         since: row.since,
+        seal: row.seal,
     }
 }
 
@@ -66,7 +68,7 @@ impl Journal {
     }
 
     /// The newest version was lost: the file is the one before again, all `size` bytes of which are in its
-    /// extent file. `None`, and nothing is done, if none is kept or the object is a later one.
+    /// extent file, which is as its seal says. `None`, and nothing is done, if none is kept or the object is a later one.
     pub async fn go_back(
         &self,
         node: NodeId,
@@ -104,13 +106,17 @@ async fn go_back(
     inode.content.generation = former.generation;
     inode.content.epoch = inode.content.epoch.next();
     inode.content.valid = 0;
-    inode.content.seal = Some(Seal::Synced);
+    inode.content.seal = Some(match former.seal {
+        Seal::Closed { size, map_digest } => Seal::Survived { size, map_digest },
+        // What was appended since may be gone.
+        Seal::Synced | Seal::Survived { .. } => Seal::Synced,
+    });
     txn.mark_unsynced(&mut row, Order::Keep, now).await?;
     txn.put_inode(&row)?;
     Ok(Some(row.inode))
 }
 
-/// A truncating open is about to end this version: keeps it if nobody else has what was promised of it.
+/// A truncating open is about to end this version: keeps it if it is complete and nobody else has it.
 pub(super) async fn keep(
     txn: &mut Txn<'_>,
     row: &InodeRow,
@@ -119,7 +125,14 @@ pub(super) async fn keep(
 ) -> Result<(), Error> {
     let inode = &row.inode;
     let key = keys::former(node, inode.ino);
-    if inode.is_content_dirty() && inode.content.seal.is_some_and(Seal::is_safe) {
+    let has_earlier = txn.kv.get(&key, false).await?.is_some();
+    let is_complete = |seal: &Seal| match seal {
+        Seal::Synced | Seal::Survived { .. } => true,
+        Seal::Closed { size, .. } => *size > 0 && inode.content.writer.is_none() && !has_earlier,
+    };
+    if inode.is_content_dirty()
+        && let Some(seal) = inode.content.seal.filter(is_complete)
+    {
         let former = FormerRow {
             generation: inode.content.generation,
             epoch: inode.content.epoch,
@@ -127,10 +140,11 @@ pub(super) async fn keep(
             valid: inode.content.valid,
             mtime: inode.mtime,
             since: now,
+            seal,
         };
         return txn.put(&key, &former);
     }
-    if !inode.is_content_dirty() && txn.kv.get(&key, false).await?.is_some() {
+    if !inode.is_content_dirty() && has_earlier {
         // The store has a later one.
         txn.clear(&key);
     }

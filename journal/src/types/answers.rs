@@ -1,6 +1,6 @@
 //! What typed transactions answer.
 
-use super::{Epoch, Ino, Inode, Kind, Timestamp};
+use super::{Epoch, Ino, Inode, Kind, Seal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One name in a directory.
@@ -44,7 +44,7 @@ pub struct Orphan {
     pub spare_for: Option<Ino>,
 }
 
-/// A synced version of a file that a truncating open ended before the store had it. Its extent file stays
+/// A complete version of a file that a truncating open ended before the store had it. Its extent file stays
 /// until the version after it would survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Former {
@@ -58,6 +58,8 @@ pub struct Former {
     pub valid: u64,
     /// When it was ended.
     pub since: Timestamp,
+    /// How it can be judged after a power cut.
+    pub seal: Seal,
 }
 
 /// An inode whose state the store doesn't have yet.
