@@ -104,6 +104,10 @@ impl Filesystem for Front {
         self.serve(reading::look_up(self.vfs.clone(), ino(parent), name, reply));
     }
 
+    fn forget(&self, _request: &Request, number: INodeNo, _lookups: u64) {
+        self.vfs.forgotten(ino(number));
+    }
+
     fn getattr(
         &self,
         _request: &Request,

@@ -51,6 +51,10 @@ impl Invalidate for InvalidateQueue {
     fn entry(&self, parent: Ino, name: &[u8]) {
         self.send(Invalidation::Entry(parent, name.to_vec()));
     }
+
+    fn is_answered(&self) -> bool {
+        true
+    }
 }
 
 impl Invalidations {

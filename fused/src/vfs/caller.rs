@@ -10,6 +10,8 @@ use std::fs;
 
 /// Capability numbers of capabilities(7).
 const CAP_FSETID: u32 = 4;
+/// The same: the owner of every file, where that counts.
+const CAP_FOWNER: u32 = 3;
 
 /// The process behind a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,11 @@ impl Caller {
     /// root's capabilities count: in a user namespace of their own, others have them all.
     pub fn keeps_set_id(&self) -> bool {
         self.uid == 0 && has_capability(&self.status(), CAP_FSETID)
+    }
+
+    /// Whether it may do what only the owner of a file may.
+    pub fn may_act_for(&self, uid: u32) -> bool {
+        self.uid == uid || (self.uid == 0 && has_capability(&self.status(), CAP_FOWNER))
     }
 
     /// Whether it may set the set-group-ID bit of a file of this group.

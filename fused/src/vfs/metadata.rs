@@ -69,12 +69,17 @@ impl Vfs {
             self.truncate(ino, size).await?;
             self.changed_by(ino, caller).await?;
         }
+        let sets_times = set.atime.is_some() || set.mtime.is_some();
         let changes_owner = set.uid.is_some() || set.gid.is_some();
+        // A chown(-1, -1), which does all that chown does but change the owner.
+        let nothing = !changes_owner && set.mode.is_none() && set.size.is_none() && !sets_times;
+        let is_chown = changes_owner || nothing;
+        let mode = match set.mode {
+            None if is_chown => self.mode_after_chown(ino, nothing, caller).await?,
+            mode => mode,
+        };
         let change = SetAttr {
-            mode: match set.mode {
-                None if changes_owner => self.mode_after_chown(ino).await?,
-                mode => mode,
-            },
+            mode,
             uid: set.uid,
             gid: set.gid,
             size: None,
@@ -82,13 +87,7 @@ impl Vfs {
             mtime: set.mtime,
             ..SetAttr::default()
         };
-        // Without anything to change it is a chown(-1, -1), which still moves ctime.
-        if set.size.is_none()
-            || set.mode.is_some()
-            || changes_owner
-            || set.atime.is_some()
-            || set.mtime.is_some()
-        {
+        if set.mode.is_some() || is_chown || sets_times {
             let slot = self.inner.opens.slot(ino);
             let changed = {
                 let _gate = slot.gate.lock().await;

@@ -126,6 +126,8 @@ pub trait Invalidate: Send + Sync {
     fn inode(&self, ino: Ino);
     /// The name in a directory.
     fn entry(&self, parent: Ino, name: &[u8]);
+    /// Whether the kernel says when it has forgotten an inode; see [`Vfs::forgotten`].
+    fn is_answered(&self) -> bool;
 }
 
 /// The rooms that a file system is built from.

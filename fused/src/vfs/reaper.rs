@@ -3,7 +3,8 @@
 //! What a rename replaced goes only when its successor is safe; see `replaced`.
 //!
 //! Level-triggered: the journal's orphan rows are the work list, so nothing is forgotten by a
-//! crash. An orphan that is still open waits for its last close.
+//! crash. An orphan that is still open waits for its last close; one of a kind that the kernel opens by itself, until
+//! the kernel has forgotten it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -43,14 +44,21 @@ pub struct Reaper {
     work: Arc<Notify>,
     /// Orphans that were open when their turn came.
     open: Mutex<HashSet<Ino>>,
+    /// Orphans that the kernel may still hold.
+    held: Mutex<HashSet<Ino>>,
     /// Extent files of earlier generations. The sweep at start finds what a crash forgets.
     superseded: Mutex<Vec<ExtentId>>,
 }
 
 impl Reaper {
-    /// An inode lost its last name.
-    pub fn orphan(&self, _ino: Ino) {
-        self.work.notify_one();
+    /// An inode lost its last name. `is_held`: it stays until the kernel has forgotten it.
+    pub fn orphan(&self, ino: Ino, is_held: bool) {
+        match is_held {
+            true => {
+                self.held.lock().insert(ino);
+            }
+            false => self.work.notify_one(),
+        }
     }
 
     /// A version was put aside.
@@ -107,6 +115,13 @@ pub fn spawn(inner: &Arc<Inner>) {
 }
 
 impl Vfs {
+    /// The kernel has forgotten an inode: no program can ask for it but by its name.
+    pub fn forgotten(&self, ino: Ino) {
+        if self.inner.reaper.held.lock().remove(&ino) {
+            self.inner.reaper.work.notify_one();
+        }
+    }
+
     /// Removes what has been unlinked by now, apart from what is open and from what was replaced less
     /// than the settling time ago: after it, many that replaced something are in the store, and need no
     /// sync here.
@@ -178,6 +193,9 @@ impl Vfs {
     }
 
     async fn reap(&self, ino: Ino) -> Result<Option<ExtentId>> {
+        if self.inner.reaper.held.lock().contains(&ino) {
+            return Ok(None);
+        }
         let slot = self.inner.opens.slot(ino);
         let reaped = {
             let _gate = slot.gate.lock().await;

@@ -88,11 +88,20 @@ impl Vfs {
         Ok(())
     }
 
-    /// The mode that chown(2) leaves, if it is another one.
-    pub(super) async fn mode_after_chown(&self, ino: Ino) -> Result<Option<u32>> {
+    /// The mode that chown(2) leaves, if it is another one. The kernel has checked who may change the owner. Of
+    /// whoever changes none (`nothing`) it has not, nor does it tell such a call from a write by others: their bits
+    /// stay here.
+    pub(super) async fn mode_after_chown(
+        &self,
+        ino: Ino,
+        nothing: bool,
+        caller: Caller,
+    ) -> Result<Option<u32>> {
         let inode = self.inode(ino).await?;
         let clears = clears(inode.mode);
-        let changes = inode.kind != Kind::Directory && clears != 0;
+        let changes = inode.kind != Kind::Directory
+            && clears != 0
+            && (!nothing || caller.may_act_for(inode.uid));
         Ok(changes.then_some(inode.mode & !clears))
     }
 

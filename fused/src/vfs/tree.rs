@@ -132,7 +132,10 @@ impl Vfs {
 
     fn removed(&self, removed: &Removed) {
         if removed.last {
-            self.inner.reaper.orphan(removed.inode.ino);
+            // The kernel does not tell us who has a FIFO or a device open.
+            let opens_unseen = !matches!(removed.inode.kind, Kind::File | Kind::Directory);
+            let is_held = opens_unseen && self.inner.parts.invalidate.is_answered();
+            self.inner.reaper.orphan(removed.inode.ino, is_held);
         }
     }
 }

@@ -43,6 +43,40 @@ pub fn cases() -> Vec<(&'static str, Vec<Step>)> {
                 by(0, Root, O::Chown { on, user, group }),
             ]
         }),
+        ("a FIFO without a name has attributes while it is open", {
+            let (path, mode) = (at("f"), Mode(0o711));
+            vec![
+                by(0, Root, O::Mkfifo { path, mode }),
+                open(0, "f", O_RDWR),
+                by(0, Root, O::Unlink { path: at("f") }),
+                then(Event::Sync),
+                by(
+                    0,
+                    Root,
+                    O::Stat {
+                        on: Target::Slot(0),
+                    },
+                ),
+            ]
+        }),
+        ("a chown that changes nothing takes set-id bits", {
+            let (on, mode) = (Target::Slot(0), Mode(0o6777));
+            let (user, group) = (None, None);
+            vec![
+                open(0, "f", O_RDWR | O_CREAT),
+                by(0, Root, O::Chmod { on, mode }),
+                by(
+                    0,
+                    Root,
+                    O::Chown {
+                        on: Target::Slot(0),
+                        user,
+                        group,
+                    },
+                ),
+                then(Event::Remount),
+            ]
+        }),
         ("a close does not take back the ctime of a chmod", {
             let (on, mode) = (Target::Slot(0), Mode(0o700));
             vec![
