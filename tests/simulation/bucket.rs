@@ -256,7 +256,7 @@ impl Bucket {
             modified: now(),
         };
         self.objects.insert(key.0.clone(), object);
-        Put { etag: Some(etag) }
+        Put::of(Some(etag))
     }
 
     pub fn open_uploads(&self, key: &ObjectKey) -> Vec<OpenUpload> {

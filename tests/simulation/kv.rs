@@ -1,10 +1,11 @@
 //! The journal's store, in memory: versions, conflicts and unknown outcomes. Committed transactions survive the
-//! daemon; there are no power cuts in these worlds yet.
+//! daemon.
 //!
-//! It is one of two kinds. As the embedded store it answers at once, and alone syncing takes time. As
-//! FoundationDB every call takes time, transactions meet, and outcomes may stay unknown.
+//! It is one of two kinds. As the embedded store it answers at once, and alone syncing takes time; a power cut takes
+//! the last of what was not synced. As FoundationDB every call takes time, transactions meet, and outcomes may
+//! stay unknown; a commit is safe elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,21 @@ struct State {
     /// What the last commits wrote.
     recent: Vec<(u64, Arc<Vec<Write>>)>,
     watchers: Vec<(Vec<u8>, oneshot::Sender<()>)>,
+    /// What a power cut leaves in any case, and the commits since.
+    durable: Rows,
+    unsynced: VecDeque<(u64, Arc<Vec<Write>>)>,
+}
+
+impl State {
+    /// Everything up to this version is on the disk.
+    fn synced(&mut self, version: u64) {
+        let count = self.unsynced.partition_point(|(of, _)| *of <= version);
+        for (_, writes) in self.unsynced.drain(..count) {
+            writes
+                .iter()
+                .for_each(|write| apply(&mut self.durable, write));
+        }
+    }
 }
 
 /// The store, as the journal sees it.
@@ -71,6 +87,34 @@ impl Disk {
             world: Arc::clone(world),
             state: Mutex::default(),
         })
+    }
+
+    /// How many transactions were committed.
+    pub fn version(&self) -> u64 {
+        self.state.lock().version
+    }
+
+    /// The power goes. Of what was not synced, the last commits may be lost: some of them, all, or none. The version
+    /// that is left.
+    pub fn cut(&self) -> u64 {
+        let mut state = self.state.lock();
+        let unsynced = state.unsynced.len() as u64;
+        let lost = match self.world.dice(|dice| dice.below(3)) {
+            0 => unsynced,
+            _ => self.world.dice(|dice| dice.below(unsynced + 1)),
+        };
+        let left = (unsynced - lost) as usize;
+        let first_lost = state.unsynced.get(left).map(|(version, _)| *version);
+        state.unsynced.truncate(left);
+        let version = first_lost.map_or(state.version, |lost| lost - 1);
+        state.synced(version);
+        state.rows = Arc::new(state.durable.clone());
+        state.recent.clear();
+        drop(state);
+        self.world.say(|| {
+            format!("a power cut: of {unsynced} commits that were not synced {lost} are lost")
+        });
+        version
     }
 }
 
@@ -156,7 +200,9 @@ impl KvStore for Store {
     }
 
     async fn sync(&self) -> Result<(), KvError> {
+        let version = self.0.state.lock().version;
         self.0.world.point(SYNC).await;
+        self.0.state.lock().synced(version);
         Ok(())
     }
 
@@ -286,6 +332,10 @@ impl Open {
             state.recent.drain(..WINDOW / 2);
         }
         state.recent.push((version, Arc::clone(&writes)));
+        state.unsynced.push_back((version, Arc::clone(&writes)));
+        if self.store.0.kind == Kind::Distributed {
+            state.synced(version);
+        }
         let told = |key: &[u8]| writes.iter().any(|write| touches(write, key, &after(key)));
         state
             .watchers

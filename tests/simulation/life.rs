@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::bucket::Bucket;
 use crate::kv;
 use crate::machine;
-use crate::plan::Plan;
+use crate::plan::{Plan, Sort};
 use crate::program::Program;
 use crate::store::{LATE_MAX, PATIENCE, Way};
 use crate::tree::{Kind, Node};
@@ -34,6 +34,8 @@ const PART_BYTES: u64 = 32 << 10;
 const STRAY_AGE: Duration = Duration::from_secs(60);
 /// Points after which a daemon dies at the latest.
 const DEATH_MAX: u64 = 6000;
+/// Ends of a life at which the power goes, in thousandths.
+const CUTS: u64 = 700;
 /// Nobody mounts for so long.
 const AWAY_MS_MAX: u64 = 100_000;
 /// Once nothing goes wrong any more everything is in the store after this; what may come late included.
@@ -62,6 +64,9 @@ struct NoKernel;
 impl Invalidate for NoKernel {
     fn inode(&self, _ino: Ino) {}
     fn entry(&self, _parent: Ino, _name: &[u8]) {}
+    fn is_answered(&self) -> bool {
+        false
+    }
 }
 
 /// A daemon at work.
@@ -72,17 +77,18 @@ struct Daemon {
 
 impl Remains {
     /// A new world, with nothing in it.
-    pub fn new(world: &Arc<World>, directory: &Path, late: bool) -> Self {
-        let plan = world.dice(|dice| Plan::draw(dice, late));
+    pub fn new(world: &Arc<World>, directory: &Path, sort: Sort) -> Self {
+        let plan = world.dice(|dice| Plan::draw(dice, sort));
         world.say(|| format!("{plan:?}"));
         let bucket = Arc::new(Mutex::new(Bucket::new(world)));
+        let journal = kv::Disk::new(plan.journal, world);
         let programs = (0..plan.programs)
-            .map(|number| Program::new(world, &bucket, number, plan.cache_bytes.is_some()))
+            .map(|number| Program::new(world, (&bucket, &journal), number, &plan))
             .collect();
         Self {
             world: Arc::clone(world),
             directory: directory.to_owned(),
-            journal: kv::Disk::new(plan.journal, world),
+            journal,
             bucket,
             programs,
             plan,
@@ -115,8 +121,28 @@ impl Remains {
             self.world.say(|| format!("life {life} ends: {end:?}"));
             drop(runtime);
             self.programs.iter().for_each(|program| program.bereaved());
+            if self.plan.cuts && !is_last && self.world.dice(|dice| dice.chance(CUTS)) {
+                self.cut();
+            }
             let away = self.world.dice(|dice| dice.any_magnitude(AWAY_MS_MAX));
             machine::pass(Duration::from_millis(away));
+        }
+    }
+
+    /// What is in extent files is all there after it, whether or not it was synced: the journal is what lags behind.
+    fn cut(&self) {
+        let version = self.journal.cut();
+        for program in &self.programs {
+            program.cut(version);
+        }
+        let state = self.directory.join("extents/state");
+        // A daemon may die before it has one.
+        if let Ok(text) = std::fs::read_to_string(&state) {
+            let lines = text.lines().map(|line| match line.starts_with("boot ") {
+                true => "boot another\n".to_owned(),
+                false => format!("{line}\n"),
+            });
+            std::fs::write(&state, lines.collect::<String>()).expect("a writable file");
         }
     }
 

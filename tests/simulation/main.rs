@@ -12,7 +12,7 @@
 //! ```
 //!
 //! In some of the tests requests may also arrive when nobody waits for them any more, up to two minutes late, those
-//! of a daemon that died as well.
+//! of a daemon that died as well. In others the power goes.
 
 #![allow(
     clippy::expect_used,
@@ -39,12 +39,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use life::Remains;
+use plan::Sort;
 use world::World;
 
 /// Worlds of a test. Always the same ones, so that the same code gets the same answer.
 const WORLDS: u64 = 1000;
-/// Those in which requests may be late.
-const WORLDS_LATE: u64 = 1000;
 /// Those that have never been tried, in the long form.
 const WORLDS_LONG: u64 = 20_000;
 
@@ -59,7 +58,7 @@ fn scratch(seed: u64) -> PathBuf {
 }
 
 /// Lives through the world of a seed. What its trace adds up to, or how it failed.
-fn run(seed: u64, late: bool) -> Result<String, String> {
+fn run(seed: u64, sort: Sort) -> Result<String, String> {
     if std::env::var_os("SIMULATION_TRACE").is_some() {
         // Not by the world itself, nor with times: asking for dice and times would change it.
         let log = tracing_subscriber::fmt()
@@ -76,7 +75,7 @@ fn run(seed: u64, late: bool) -> Result<String, String> {
     let ended = process::apart(
         move || {
             machine::begin(seed);
-            Remains::new(&world, &at, late).live();
+            Remains::new(&world, &at, sort).live();
             let (hash, lines) = world.trace_hash();
             let points = world.points();
             format!("trace {hash:016x}, {lines} lines, {points} points")
@@ -89,18 +88,22 @@ fn run(seed: u64, late: bool) -> Result<String, String> {
 }
 
 #[track_caller]
-fn check(seed: u64, late: bool) -> String {
-    run(seed, late).unwrap_or_else(|failure| {
+fn check(seed: u64, sort: Sort) -> String {
+    run(seed, sort).unwrap_or_else(|failure| {
         panic!(
             "seed {seed}: {failure}\n\nagain: SIMULATION_SEED={seed} cargo nextest run -p simulation {}",
-            if late { "in_late_worlds" } else { "in_many_worlds" }
+            match sort {
+                Sort::Plain => "in_many_worlds",
+                Sort::Late => "in_late_worlds",
+                Sort::PowerCuts => "in_worlds_with_power_cuts",
+            }
         )
     })
 }
 
 /// So many seeds from the first on, or the one that the environment names.
 #[track_caller]
-fn check_all(first: u64, worlds: u64, late: bool) {
+fn check_all(first: u64, worlds: u64, sort: Sort) {
     let seeds = match std::env::var("SIMULATION_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("SIMULATION_SEED is a number");
@@ -110,30 +113,37 @@ fn check_all(first: u64, worlds: u64, late: bool) {
     };
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
     for seed in seeds {
-        check(seed, late);
+        check(seed, sort);
     }
     println!("{count} worlds in {:.0?}", began.elapsed());
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_worlds() {
-    check_all(1, WORLDS, false);
+    check_all(1, WORLDS, Sort::Plain);
 }
 
 #[test]
 fn what_was_promised_is_kept_in_many_other_worlds() {
-    check_all(1_000_000, WORLDS, false);
+    check_all(1_000_000, WORLDS, Sort::Plain);
 }
 
 #[test]
 fn what_was_promised_is_kept_in_late_worlds() {
-    check_all(1, WORLDS_LATE, true);
+    check_all(1, WORLDS, Sort::Late);
+}
+
+#[test]
+fn what_was_promised_is_kept_in_worlds_with_power_cuts() {
+    check_all(1, WORLDS, Sort::PowerCuts);
 }
 
 #[test]
 fn a_seed_makes_the_same_world_each_time() {
-    for seed in 1..=30 {
-        assert_eq!(check(seed, true), check(seed, true), "seed {seed}");
+    for sort in [Sort::Late, Sort::PowerCuts] {
+        for seed in 1..=15 {
+            assert_eq!(check(seed, sort), check(seed, sort), "seed {seed}");
+        }
     }
 }
 
@@ -146,11 +156,17 @@ fn never_tried() -> u64 {
 #[test]
 #[ignore = "takes minutes"]
 fn what_was_promised_is_kept_in_very_many_worlds() {
-    check_all(never_tried(), WORLDS_LONG, false);
+    check_all(never_tried(), WORLDS_LONG, Sort::Plain);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn what_was_promised_is_kept_in_very_many_late_worlds() {
-    check_all(never_tried(), WORLDS_LONG, true);
+    check_all(never_tried(), WORLDS_LONG, Sort::Late);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn what_was_promised_is_kept_in_very_many_worlds_with_power_cuts() {
+    check_all(never_tried(), WORLDS_LONG, Sort::PowerCuts);
 }

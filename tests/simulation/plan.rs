@@ -4,12 +4,24 @@ use crate::dice::Dice;
 use crate::kv;
 use crate::world::Weather;
 
+/// What happens in a world besides deaths, and a store that refuses and is not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Plain,
+    /// Requests arrive when nobody waits for them any more.
+    Late,
+    /// The power goes.
+    PowerCuts,
+}
+
 /// Drawn once, at the beginning.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub journal: kv::Kind,
     /// What was given up, or sent by a daemon that died, may arrive later.
     pub late: bool,
+    /// Most deaths are power cuts.
+    pub cuts: bool,
     pub programs: usize,
     /// Lives of the daemon, the last of which ends in peace.
     pub lives: usize,
@@ -27,8 +39,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `late`: requests may arrive when nobody waits for them any more.
-    pub fn draw(dice: &mut Dice, late: bool) -> Self {
+    pub fn draw(dice: &mut Dice, sort: Sort) -> Self {
+        let late = match sort {
+            Sort::Plain => false,
+            Sort::Late => true,
+            Sort::PowerCuts => dice.chance(300),
+        };
         let level = dice.below(4);
         let mut rate = |most: u64| match level {
             0 => 0,
@@ -49,6 +65,7 @@ impl Plan {
                 ..weather
             },
             late,
+            cuts: sort == Sort::PowerCuts,
             journal: match dice.chance(650) {
                 true => kv::Kind::Embedded,
                 false => kv::Kind::Distributed,

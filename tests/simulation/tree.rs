@@ -144,6 +144,36 @@ impl Tree {
             .collect();
     }
 
+    /// The bytes of a file are others.
+    pub fn set_bytes(&mut self, node: Node, bytes: &Arc<Vec<u8>>) {
+        self.change(node, |thing| thing.kind = Kind::File(Arc::clone(bytes)));
+    }
+
+    /// Another file has this path.
+    pub fn put_back(&mut self, path: &str, (node, thing): (Node, Thing)) {
+        self.names.insert(path.to_owned(), node);
+        self.things.insert(node, thing);
+        self.forget_nameless();
+    }
+
+    /// The paths of a file.
+    pub fn names_of(&self, node: Node) -> Vec<&String> {
+        let all = self.names.iter();
+        all.filter(|(_, of)| **of == node)
+            .map(|(path, _)| path)
+            .collect()
+    }
+
+    /// What is made from now on is none of what `other` knows.
+    pub fn continues(&mut self, other: &Tree) {
+        self.next = self.next.max(other.next);
+    }
+
+    /// Everything, with or without a name.
+    pub fn things(&self) -> impl Iterator<Item = (Node, &Thing)> {
+        self.things.iter().map(|(node, thing)| (*node, thing))
+    }
+
     /// The daemon is dead, and so is whoever had anything open.
     pub fn close_all(&mut self) {
         self.things.values_mut().for_each(|thing| thing.writers = 0);

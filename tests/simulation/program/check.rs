@@ -9,13 +9,16 @@ use journal::Kind as FileKind;
 use nix::errno::Errno;
 
 use super::walk::{contents, find, names_in};
-use super::{Program, XATTR};
+use super::{Program, State, XATTR};
 use crate::tree::{Kind, Tree};
 use crate::world;
 
 /// For how long the store is not asked again after it did not answer, and more; and how often a check asks.
 const AWAY: Duration = Duration::from_secs(6);
-const TRIES_MAX: usize = 5;
+const TRIES_MAX: usize = 20;
+
+/// Ends the name of an earlier version of a torn file where the file that it had replaced is back.
+pub(super) const ASIDE: &str = ".before-power-cut";
 
 impl Program {
     /// Panics unless the mount shows the tree; after a crash, one of the two that may be.
@@ -34,6 +37,10 @@ impl Program {
             }
         };
         let mut state = self.state.lock();
+        if let Some(version) = state.was_cut.take() {
+            self.find_after_cut(&mut state, version, &found);
+            return;
+        }
         let Some(difference) = differs(&state.tree, &found) else {
             state.next = None;
             return;
@@ -49,6 +56,68 @@ impl Program {
                 )
             }
         }
+    }
+}
+
+impl Program {
+    /// After a power cut: one of the trees that were, and each file as it was at some time since it was synced.
+    fn find_after_cut(&self, state: &mut State, version: u64, found: &[Seen]) {
+        let State {
+            tree,
+            next,
+            undurable,
+            ..
+        } = state;
+        let undurable = undurable.as_mut().expect("it is known what may be lost");
+        let mut differences = Vec::new();
+        let those_that_were: Vec<Tree> = undurable.trees(version).cloned().collect();
+        for mut was in those_that_were {
+            was.continues(next.as_ref().unwrap_or(tree));
+            // What was being changed may be torn: then it is put aside, and what was there before is back, if there
+            // is anything.
+            for path in was.paths(|thing| thing.bytes().is_some()) {
+                let node = was.names[&path];
+                let is_loose = was.thing(node).is_some_and(|thing| {
+                    thing.writers > 0 || undurable.is_touched(node, thing.bytes())
+                });
+                let seen = found.iter().find(|seen| seen.path == path);
+                match seen.map(|seen| &seen.kind) {
+                    Some(Kind::File(bytes)) if undurable.may_be(node, is_loose, bytes) => {
+                        was.set_bytes(node, bytes);
+                    }
+                    Some(Kind::File(bytes)) if is_loose => {
+                        if let Some(old) = undurable.in_place_of(node, bytes).cloned() {
+                            let torn = was.thing(node).cloned();
+                            was.put_back(&path, old.clone());
+                            was.set_bytes(old.0, bytes);
+                            // What it was itself before, in the store.
+                            let aside = format!("{path}{ASIDE}");
+                            let aside = found.iter().find(|seen| seen.path == aside);
+                            if let (Some(torn), Some(seen)) = (torn, aside)
+                                && let Kind::File(bytes) = &seen.kind
+                                && undurable.may_be(node, true, bytes)
+                            {
+                                was.put_back(&seen.path, (node, torn));
+                                was.set_bytes(node, bytes);
+                            }
+                        }
+                    }
+                    None if is_loose && undurable.may_be_gone(node) => was.remove(&path),
+                    _ => {}
+                }
+            }
+            was.close_all();
+            let Some(difference) = differs(&was, found) else {
+                self.publish(&Tree::default(), &was);
+                undurable.begins_anew(&was);
+                (*tree, *next) = (was, None);
+                return;
+            };
+            differences.push(difference);
+        }
+        panic!(
+            "after a power cut the tree is none of those that were; from the last one on: {differences:#?}"
+        );
     }
 }
 

@@ -40,8 +40,10 @@ impl Program {
         }
         if self.chance(200) {
             let handle = file.opened.handle;
-            self.ask(|| format!("fsync {path}"), vfs.fsync(handle))
-                .await;
+            let synced = self.ask(|| format!("fsync {path}"), vfs.fsync(handle));
+            if synced.await.is_some() {
+                self.durable(|undurable, tree| undurable.synced(file.node, tree));
+            }
         }
         match held.len() < 2 && self.chance(100) {
             true => held.push(file),
@@ -151,12 +153,23 @@ impl Program {
             flushed
         });
         assert!(closed.await.is_some(), "a close failed");
+        self.durable(|undurable, tree| {
+            if tree
+                .thing(file.node)
+                .is_some_and(|thing| thing.writers == 0)
+            {
+                undurable.is_complete(file.node, tree);
+            }
+        });
     }
 
     pub(super) async fn patch(&self, vfs: &Vfs) {
         let Some((path, node)) = self.some_file() else {
             return;
         };
+        if self.may_be_mixed(node) {
+            return;
+        }
         let Some(file) = self.open(vfs, &path, false).await else {
             return;
         };
@@ -174,6 +187,10 @@ impl Program {
     }
 
     pub(super) async fn truncate(&self, vfs: &Vfs) {
+        if self.may_be_cut() {
+            // What is written in place after it may be there in part after a power cut (README).
+            return;
+        }
         let Some((path, node)) = self.some_file() else {
             return;
         };

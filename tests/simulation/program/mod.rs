@@ -5,6 +5,7 @@ mod attributes;
 mod check;
 mod files;
 mod names;
+mod undurable;
 mod upload;
 mod walk;
 
@@ -17,8 +18,11 @@ use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use crate::bucket::Bucket;
+use crate::kv;
+use crate::plan::Plan;
 use crate::tree::{Kind, Node, Tree};
 use crate::world::World;
+use undurable::Undurable;
 
 /// Few names, so that they come again.
 const NAMES: u64 = 5;
@@ -32,6 +36,7 @@ const XATTR: &[u8] = b"user.word";
 pub struct Program {
     world: Arc<World>,
     bucket: Arc<Mutex<Bucket>>,
+    journal: Arc<kv::Disk>,
     number: usize,
     /// Its folder.
     root: String,
@@ -45,6 +50,10 @@ struct State {
     tree: Tree,
     /// What a call that is under way makes of it.
     next: Option<Tree>,
+    /// Where the power may go.
+    undurable: Option<Undurable>,
+    /// It has gone, and this version of the journal is left.
+    was_cut: Option<u64>,
 }
 
 /// A file that it has open.
@@ -57,17 +66,22 @@ struct Held {
 impl Program {
     pub fn new(
         world: &Arc<World>,
-        bucket: &Arc<Mutex<Bucket>>,
+        (bucket, journal): (&Arc<Mutex<Bucket>>, &Arc<kv::Disk>),
         number: usize,
-        is_tight: bool,
+        plan: &Plan,
     ) -> Arc<Self> {
+        let undurable = plan.cuts.then(Undurable::new);
         Arc::new(Self {
             world: Arc::clone(world),
             bucket: Arc::clone(bucket),
+            journal: Arc::clone(journal),
             number,
             root: format!("p{number}"),
-            is_tight,
-            state: Mutex::default(),
+            is_tight: plan.cache_bytes.is_some(),
+            state: Mutex::new(State {
+                undurable,
+                ..State::default()
+            }),
         })
     }
 
@@ -79,11 +93,66 @@ impl Program {
     /// The daemon is dead. What was open is closed, as it is.
     pub fn bereaved(&self) {
         let mut state = self.state.lock();
-        let State { tree, next } = &mut *state;
+        let State {
+            tree,
+            next,
+            undurable,
+            ..
+        } = &mut *state;
+        if let (Some(undurable), Some(next)) = (undurable, &next) {
+            undurable.may_have_ended(next);
+        }
         for tree in [Some(tree), next.as_mut()].into_iter().flatten() {
             let before = tree.clone();
             tree.close_all();
             self.publish(&before, tree);
+        }
+    }
+
+    /// The power has gone, and this version of the journal is left.
+    pub fn cut(&self, version: u64) {
+        let mut state = self.state.lock();
+        // The next daemon may have died before anybody looked.
+        state.was_cut = Some(state.was_cut.map_or(version, |before| before.min(version)));
+        let safe = state
+            .undurable
+            .iter()
+            .flat_map(|undurable| undurable.of_safe_files());
+        for (node, bytes) in safe {
+            self.world.is_version((self.number, node), bytes);
+        }
+        let files = state
+            .undurable
+            .iter()
+            .flat_map(|undurable| undurable.names_of_files());
+        for (path, node) in files {
+            self.world
+                .has_path((self.number, node), &format!("{path}{}", check::ASIDE));
+        }
+    }
+
+    /// Whether there are power cuts in this world.
+    fn may_be_cut(&self) -> bool {
+        self.state.lock().undurable.is_some()
+    }
+
+    /// Whether a part of what is written into this file in place may be there after a power cut (README).
+    fn may_be_mixed(&self, node: Node) -> bool {
+        let state = self.state.lock();
+        state
+            .undurable
+            .as_ref()
+            .is_some_and(|undurable| undurable.may_be_mixed(node))
+    }
+
+    /// What a power cut can't take any more, where there are any.
+    fn durable(&self, note: impl FnOnce(&mut Undurable, &Tree)) {
+        let mut state = self.state.lock();
+        let State {
+            tree, undurable, ..
+        } = &mut *state;
+        if let Some(undurable) = undurable {
+            note(undurable, tree);
         }
     }
 
@@ -123,6 +192,9 @@ impl Program {
         {
             let mut state = self.state.lock();
             self.publish(&state.tree, &next);
+            if let Some(undurable) = &mut state.undurable {
+                undurable.begins(&next, self.journal.version());
+            }
             state.next = Some(next);
         }
         let what = what();
@@ -135,6 +207,12 @@ impl Program {
         match answer {
             Ok(answer) => {
                 state.tree = next.unwrap_or_default();
+                let State {
+                    tree, undurable, ..
+                } = &mut *state;
+                if let Some(undurable) = undurable {
+                    undurable.ended(tree, self.journal.version());
+                }
                 self.world.say(|| format!("{what}: done"));
                 Some(answer)
             }

@@ -15,6 +15,7 @@ impl Program {
             return;
         };
         let mut next = self.tree();
+        let old = next.names.get(&to).copied();
         match next.names.get(&to) {
             Some(there) if *there == node => return,
             Some(_)
@@ -25,6 +26,9 @@ impl Program {
                 return;
             }
             _ => next.rename(&from, &to),
+        }
+        if let Some(old) = old {
+            self.durable(|undurable, tree| undurable.replaces(node, old, tree));
         }
         self.rename(vfs, &from, &to, RenameMode::Replace, next)
             .await;

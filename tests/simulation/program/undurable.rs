@@ -1,0 +1,185 @@
+//! What a power cut may take: the last calls, in the order in which they were made, and bytes that nobody synced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::tree::{Node, Thing, Tree};
+
+/// What there may be after a power cut.
+#[derive(Default)]
+pub struct Undurable {
+    /// The version of the journal at which the last call began.
+    began: u64,
+    /// The tree that is durable, and those that followed.
+    trees: Vec<Made>,
+    /// What each file was when it was last known to be whole, and ever since.
+    contents: BTreeMap<Node, Vec<Arc<Vec<u8>>>>,
+    /// What it was before that, since it was synced. Once it is written to again, it may go back to that.
+    before: BTreeMap<Node, Vec<Arc<Vec<u8>>>>,
+    /// Files of which there is some version in any case: it was synced, or is in the store.
+    safe: BTreeSet<Node>,
+    /// What files replaced that may themselves be lost, the newest last.
+    replaced: BTreeMap<Node, Vec<(Node, Thing)>>,
+}
+
+/// A tree that a call made, somewhere between two versions of the journal.
+struct Made {
+    tree: Tree,
+    after: u64,
+    until: u64,
+}
+
+impl Undurable {
+    /// Nothing was made yet.
+    pub fn new() -> Self {
+        let mut new = Self::default();
+        new.is_durable(&Tree::default());
+        new
+    }
+
+    fn is_durable(&mut self, tree: &Tree) {
+        self.trees = vec![Made {
+            tree: tree.clone(),
+            after: 0,
+            until: 0,
+        }];
+    }
+
+    /// A call that makes `next` of the tree has begun, at this version of the journal.
+    pub fn begins(&mut self, next: &Tree, version: u64) {
+        self.began = version;
+        self.may_become(next);
+    }
+
+    fn may_become(&mut self, next: &Tree) {
+        for (node, thing) in next.things() {
+            let Some(bytes) = thing.bytes() else { continue };
+            let known = self.contents.entry(node).or_default();
+            if known.last() != Some(bytes) {
+                known.push(Arc::clone(bytes));
+            }
+        }
+    }
+
+    /// It has ended, at this version, and this is the tree.
+    pub fn ended(&mut self, tree: &Tree, version: u64) {
+        self.trees.push(Made {
+            tree: tree.clone(),
+            after: self.began,
+            until: version,
+        });
+    }
+
+    /// The daemon is dead, and nobody knows whether the last call was done.
+    pub fn may_have_ended(&mut self, next: &Tree) {
+        self.ended(next, u64::MAX);
+    }
+
+    /// Everything in the journal is durable, and the bytes of this file.
+    pub fn synced(&mut self, node: Node, tree: &Tree) {
+        self.is_durable(tree);
+        self.is_safe(node, tree);
+    }
+
+    /// The store has this file under its name.
+    pub fn is_in_store(&mut self, node: Node, tree: &Tree) {
+        let names = tree.names_of(node);
+        let others = |other: &Made| other.tree.names_of(node) != names;
+        let since = self.trees.iter().rposition(others).map_or(0, |at| at + 1);
+        self.trees.drain(..since);
+        self.is_safe(node, tree);
+    }
+
+    fn is_safe(&mut self, node: Node, tree: &Tree) {
+        self.is_complete(node, tree);
+        self.before.remove(&node);
+        self.replaced.remove(&node);
+        self.safe.insert(node);
+    }
+
+    /// As far as the journal knows of it, this file is whole: it was closed.
+    pub fn is_complete(&mut self, node: Node, tree: &Tree) {
+        if let Some(bytes) = tree.thing(node).and_then(|thing| thing.bytes()) {
+            let before = self.contents.insert(node, vec![Arc::clone(bytes)]);
+            self.before
+                .entry(node)
+                .or_default()
+                .extend(before.unwrap_or_default());
+        }
+    }
+
+    /// A file is about to take the place of another one. As long as it may be lost, that one is kept.
+    pub fn replaces(&mut self, node: Node, old: Node, tree: &Tree) {
+        let mut before = self.replaced.get(&old).cloned().unwrap_or_default();
+        before.extend(tree.thing(old).cloned().map(|thing| (old, thing)));
+        self.replaced.entry(node).or_default().extend(before);
+    }
+
+    /// What may be in the place of a file, if it is not what it may be.
+    pub fn in_place_of(&self, node: Node, bytes: &Arc<Vec<u8>>) -> Option<&(Node, Thing)> {
+        let replaced = self.replaced.get(&node)?;
+        replaced
+            .iter()
+            .rev()
+            .find(|(old, _)| self.may_be(*old, true, bytes))
+    }
+
+    /// Whether a file was changed since it was known to be whole, or since it was `bytes`.
+    pub fn is_touched(&self, node: Node, bytes: Option<&Arc<Vec<u8>>>) -> bool {
+        let known = self.contents.get(&node);
+        known.is_some_and(|known| known.len() > 1 || known.last() != bytes)
+    }
+
+    /// Whether this file counts as it is after a power cut, whatever was written into it since.
+    pub fn may_be_mixed(&self, node: Node) -> bool {
+        self.safe.contains(&node)
+    }
+
+    /// Whether nothing may be left of a file that is torn.
+    pub fn may_be_gone(&self, node: Node) -> bool {
+        !self.safe.contains(&node)
+    }
+
+    /// The trees that there may be in a journal of this version, the last one first.
+    pub fn trees(&self, version: u64) -> impl Iterator<Item = &Tree> {
+        let made = self.trees.iter().rposition(|made| made.until <= version);
+        let since = &self.trees[made.unwrap_or(0)..];
+        let may_be = since.iter().enumerate();
+        let may_be = may_be.filter(move |(at, made)| *at == 0 || made.after < version);
+        may_be.rev().map(|(_, made)| &made.tree)
+    }
+
+    /// The names that files have in any of these trees.
+    pub fn names_of_files(&self) -> impl Iterator<Item = (&String, Node)> {
+        let all = self.trees.iter().flat_map(|made| made.tree.all());
+        all.filter(|(_, _, thing)| thing.bytes().is_some())
+            .map(|(path, node, _)| (path, node))
+    }
+
+    /// What the store may show of files that were open when the power went: an fsync is enough.
+    pub fn of_safe_files(&self) -> impl Iterator<Item = (Node, &Arc<Vec<u8>>)> {
+        let contents = self.contents.iter();
+        contents
+            .filter(|(node, _)| self.safe.contains(node))
+            .flat_map(|(node, contents)| contents.iter().map(|bytes| (*node, bytes)))
+    }
+
+    /// Whether a file may be this. `is_loose`: it may be torn.
+    pub fn may_be(&self, node: Node, is_loose: bool, bytes: &Arc<Vec<u8>>) -> bool {
+        let Some(known) = self.contents.get(&node) else {
+            return false;
+        };
+        let before = self.before.get(&node).filter(|_| is_loose);
+        known.contains(bytes) || before.is_some_and(|before| before.contains(bytes))
+    }
+
+    /// This is what there is after a power cut; all of it stays.
+    pub fn begins_anew(&mut self, tree: &Tree) {
+        self.is_durable(tree);
+        let before = std::mem::take(&mut self.contents);
+        for (node, contents) in before {
+            self.before.entry(node).or_default().extend(contents);
+        }
+        self.may_become(tree);
+    }
+}
