@@ -44,9 +44,13 @@ fn reads_at_random_places_fetch_little_more_than_they_ask_for(way: &Way) {
         read(&file, &content, offset, 64 * KIB);
     }
     let asked = READS * 64 * KIB;
-    // What has been read may still be on its way to the disk.
-    wait_until("it is kept", LIMIT, || resident(&mount) >= asked);
-    let fetched = resident(&mount);
+    // What has been read may still be on its way to the disk, and so may what was fetched around it.
+    let mut fetched = 0;
+    wait_until("it is kept", LIMIT, || {
+        let before = std::mem::replace(&mut fetched, resident(&mount));
+        std::thread::sleep(Duration::from_millis(300));
+        fetched >= asked && before == fetched
+    });
     assert!(
         (asked..=2 * asked).contains(&fetched),
         "{fetched} of {asked}"

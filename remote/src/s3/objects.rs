@@ -150,7 +150,13 @@ impl S3 {
                     && (refusal.is_precondition() || refusal.is_no_such_key()) =>
             {
                 let etag = etag_of_body(key, body).await?;
-                self.already_written("write", key, &etag, Some(attrs)).await
+                let put = self
+                    .already_written("write", key, &etag, Some(attrs))
+                    .await?;
+                Ok(Put {
+                    proven: true,
+                    ..put
+                })
             }
             Err(refusal) => Err(refusal.into_error("write", key.as_str())),
         }

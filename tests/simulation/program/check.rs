@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::walk::{contents, find, names_in};
 use super::{Program, State, XATTR};
-use crate::tree::{Kind, Tree};
+use crate::tree::{Kind, Thing, Tree};
 use crate::world;
 
 /// For how long the store is not asked again after it did not answer, and more; and how often a check asks.
@@ -81,8 +81,13 @@ impl Program {
                     thing.writers > 0 || undurable.is_touched(node, thing.bytes())
                 });
                 let seen = found.iter().find(|seen| seen.path == path);
+                // Two may have the same bytes.
+                let is_itself = seen
+                    .is_some_and(|seen| was.thing(node).is_some_and(|thing| is_like(thing, seen)));
                 match seen.map(|seen| &seen.kind) {
-                    Some(Kind::File(bytes)) if undurable.may_be(node, is_loose, bytes) => {
+                    Some(Kind::File(bytes))
+                        if is_itself && undurable.may_be(node, is_loose, bytes) =>
+                    {
                         was.set_bytes(node, bytes);
                     }
                     Some(Kind::File(bytes)) if is_loose => {
@@ -128,6 +133,11 @@ struct Seen {
     mode: u32,
     nlink: u32,
     xattr: Option<Vec<u8>>,
+}
+
+/// Whether a file has the attributes that it was given.
+fn is_like(thing: &Thing, seen: &Seen) -> bool {
+    (thing.mode, &thing.xattr) == (seen.mode, &seen.xattr)
 }
 
 /// What is at and below a path; or what failed where.
