@@ -98,7 +98,7 @@ pub struct FlusherConfig {
     pub node: NodeId,
     /// Memory for parts in flight, over all uploads.
     pub memory_bytes_max: u64,
-    /// Files and directories worked on at once. Three quarters of it are the most that multipart
+    /// Files and directories worked on at once. Three quarters of it, and 16, are the most that multipart
     /// files may take, so that small ones always move.
     pub uploads_max: usize,
     /// Parts of one file in flight at once.

@@ -161,7 +161,11 @@ impl Vfs {
             };
             let Some((ino, bytes)) = turn else {
                 if !tenants.census_is_due(true) {
-                    self.give_up_unsynced_formers(&mut unneeded).await?;
+                    // Not for what is only wanted here, and may as well stay in the store.
+                    let used = self.extents().used_bytes().saturating_sub(freed);
+                    if used > self.high_watermark() {
+                        failed = self.give_up_unsynced_formers(&mut unneeded).await.err();
+                    }
                     break;
                 }
                 self.take_census().await?;

@@ -60,6 +60,7 @@ async fn record(
     let old = row.inode.content.origin.as_ref();
     let same_key = old.is_some_and(|old| old.key == new.key);
     let old_etag = old.and_then(|old| old.etag.clone());
+    let sent_anew = old.is_none_or(|old| old.epoch != new.epoch);
     if row.inode.nlink == 0 && !same_key {
         discard(txn, ino, new, directory).await?;
         return Ok(FlushOutcome::Clean);
@@ -92,7 +93,8 @@ async fn record(
     }
     row.inode.content.origin = Some(new.clone());
     // `valid` stays: holes of a sparse file stay zeros that nobody has to fetch. `evicted` raises it.
-    row.inode.content.learned = true;
+    // An object that was only moved has kept the attributes that nobody has read yet.
+    row.inode.content.learned |= sent_anew;
     let has_newer = row.inode.is_content_dirty() || row.inode.is_meta_dirty();
     // Until its newest name is in the store, the key may be that of an earlier one.
     row.moved = directory && has_newer && (row.moved || !same_key);
