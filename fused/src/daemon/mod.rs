@@ -101,9 +101,19 @@ fn serve(
 
 async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<OpenRooms, Error> {
     let extents = cache_dir.open_extents()?;
-    let (url, remote, capabilities) = store::open(options, &cache_dir.probes()).await?;
     let node = journal::NodeId(cache_dir.identity().node);
-    let journal = store::open_journal(options, cache_dir, &url, node).await?;
+    let probes = cache_dir.probes();
+    // Both may take a second: asking a store what it can do, and replaying a log.
+    let (store, rows) = tokio::join!(
+        store::open(options, &probes),
+        store::open_rows(options, cache_dir)
+    );
+    let (url, remote, capabilities) = store?;
+    let identity = journal::Identity {
+        store_url: url.to_string(),
+        node,
+    };
+    let journal = journal::Journal::open(rows?, identity).await?;
     Ok(OpenRooms {
         rooms: Rooms {
             journal,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use journal::{EmbeddedOptions, EmbeddedStore, Identity, Journal, NodeId};
+use journal::{EmbeddedOptions, EmbeddedStore, KvStore};
 use remote::{Access, Capabilities, ProbeNotes, Remote, Scheme, Settings, StoreUrl};
 
 use super::{CacheDir, Error};
@@ -35,27 +35,26 @@ pub async fn open(
     Ok((url, remote, capabilities))
 }
 
-/// Opens the journal of this cache directory.
-pub async fn open_journal(
+/// Opens the rows of this cache directory's journal: replays its log.
+pub async fn open_rows(
     options: &MountOptions,
     cache_dir: &CacheDir,
-    url: &StoreUrl,
-    node: NodeId,
-) -> Result<Journal, Error> {
-    let identity = Identity {
-        store_url: url.to_string(),
-        node,
-    };
+) -> Result<Arc<dyn KvStore>, Error> {
     match &options.journal {
         JournalKind::Embedded => {
-            let store = EmbeddedStore::open(&cache_dir.journal(), EmbeddedOptions::default())
-                .map_err(journal::Error::from)?;
-            Ok(Journal::open(Arc::new(store), identity).await?)
+            let dir = cache_dir.journal();
+            let opened = tokio::task::spawn_blocking(move || {
+                EmbeddedStore::open(&dir, EmbeddedOptions::default())
+            });
+            let opened = opened.await.map_err(|source| Error::Start {
+                what: "the journal",
+                source: source.into(),
+            })?;
+            Ok(Arc::new(opened.map_err(journal::Error::from)?))
         }
         #[cfg(feature = "fdb")]
         JournalKind::FoundationDb { cluster_file } => {
-            let store = journal::FdbStore::open(cluster_file)?;
-            Ok(Journal::open(Arc::new(store), identity).await?)
+            Ok(Arc::new(journal::FdbStore::open(cluster_file)?))
         }
         #[cfg(not(feature = "fdb"))]
         JournalKind::FoundationDb { .. } => Err(Error::NotBuiltIn {
