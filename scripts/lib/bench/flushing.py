@@ -56,13 +56,15 @@ class Flushing:
 
     def small(self, number):
         bench, held = self.bench, self.holding()
-        order = [None, *PUTS] if number % 2 else [*PUTS, None]
-        for parallel in order:
+        puts = [(kind, parallel) for kind in ("plain", "careful") for parallel in PUTS]
+        order = [None, *puts] if number % 2 else [*puts, None]
+        for put in order:
             bench.quiet()
-            if parallel:
+            if put:
+                kind, parallel = put
                 with bench.server.bucket() as bucket:
-                    seconds = work("put", bucket, SMALL_FILES, parallel)
-                bench.record("flush of 4 KiB files", f"plain {parallel} at once", SMALL_FILES / 1e3 / seconds)
+                    seconds = work("put", bucket, SMALL_FILES, parallel, *(["careful"] if kind == "careful" else []))
+                bench.record("flush of 4 KiB files", f"{kind} {parallel} at once", SMALL_FILES / 1e3 / seconds)
                 continue
             home = held.dir / f"small-{number}"
             home.mkdir()

@@ -32,6 +32,7 @@ BARS = [
     ("flush", "plain client", 0.85),
     ("flush", "unverified", 0.9),
     ("flush of 4 KiB files", "plain client", 0.8),
+    ("flush of 4 KiB files", "careful client", 0.8),
     ("cold read", "plain client", 0.9),
     ("cold first 64 KiB", "plain client", 1 / 1.3),
 ]
@@ -51,9 +52,10 @@ RSS_MIB_MAX = 300
 def report(bench):
     medians = {name: {t: statistics.median(v) for t, v in values.items()} for name, values in bench.results.items()}
     for values in medians.values():
-        plain = [rate for target, rate in values.items() if target.startswith("plain ")]
-        if plain:
-            values["plain client"] = max(plain)
+        for kind in ("plain", "careful"):
+            rates = [rate for target, rate in values.items() if target.startswith(f"{kind} ")]
+            if rates:
+                values[f"{kind} client"] = max(rates)
     # Of what was interrupted, a target is missing.
     medians = {name: values for name, values in medians.items() if "fused" in values}
     bars = []

@@ -10,7 +10,8 @@
 //! bench-work list DIR                   readdir, and stat of each entry
 //! bench-work stat DIR COUNT             of those; then rename, then unlink of the renamed ones
 //! bench-work scattered FILE COUNT       64 KiB reads at scattered places
-//! bench-work put BUCKET COUNT PARALLEL  4 KiB objects, as the AWS_ variables say
+//! bench-work put BUCKET COUNT PARALLEL [careful]   4 KiB objects, as the AWS_ variables say; careful: none that is
+//!                                       there is replaced, and each has a file's attributes
 //! bench-work get BUCKET KEY PARALLEL    an object by ranges of 8 MiB; PARALLEL 0: one of 64 KiB
 //! ```
 //!
@@ -25,8 +26,8 @@ use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use object_store::ObjectStoreExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 const REQUEST_BYTES: usize = 1 << 20;
 const SCATTERED_BYTES: usize = 64 << 10;
@@ -67,7 +68,15 @@ fn measure(words: &[&str]) -> io::Result<f64> {
         }),
         ["scattered", file, count] => scattered(Path::new(file), number(count)?),
         ["get", bucket, key, parallel] => get(bucket, key, number(parallel)?),
-        ["put", bucket, count, parallel] => put(bucket, number(count)?, number(parallel)?),
+        ["put", bucket, count, parallel] => put(
+            bucket,
+            number(count)?,
+            number(parallel)?,
+            PutOptions::default(),
+        ),
+        ["put", bucket, count, parallel, "careful"] => {
+            put(bucket, number(count)?, number(parallel)?, careful())
+        }
         _ => Err(io::Error::other("see the head of tests/bench/src/main.rs")),
     }
 }
@@ -187,17 +196,39 @@ async fn get(bucket: &str, key: &str, parallel: usize) -> io::Result<f64> {
 }
 
 #[tokio::main]
-async fn put(bucket: &str, count: usize, parallel: usize) -> io::Result<f64> {
+async fn put(bucket: &str, count: usize, parallel: usize, options: PutOptions) -> io::Result<f64> {
     let store = plain_client(bucket)?;
     let began = Instant::now();
     futures::stream::iter(0..count)
         .map(|n| {
             let path = object_store::path::Path::from(format!("f{n:06}"));
-            let store = &store;
-            async move { store.put(&path, vec![7_u8; 4096].into()).await }
+            let (store, options) = (&store, options.clone());
+            async move {
+                store
+                    .put_opts(&path, vec![7_u8; 4096].into(), options)
+                    .await
+            }
         })
         .buffer_unordered(parallel)
         .try_for_each(|_| std::future::ready(Ok(())))
         .await?;
     Ok(began.elapsed().as_secs_f64())
+}
+
+/// What a client sends that must neither replace what others put there nor lose whose the file was.
+fn careful() -> PutOptions {
+    let attributes = [
+        ("file-permissions", "0100644"),
+        ("file-owner", "1000"),
+        ("file-group", "1000"),
+        ("file-mtime", "1700000000123456789ns"),
+        ("file-atime", "1700000000123456789ns"),
+        ("version", "1-72735e5c2221c42e-10f2c-3-1"),
+    ];
+    let attributes = attributes.map(|(name, value)| (Attribute::Metadata(name.into()), value));
+    PutOptions {
+        mode: PutMode::Create,
+        attributes: Attributes::from_iter(attributes),
+        ..PutOptions::default()
+    }
 }
