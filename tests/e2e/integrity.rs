@@ -17,16 +17,12 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let store = Store::seaweedfs();
-        let endpoint = store
-            .environment()
-            .into_iter()
-            .find_map(|(name, value)| (name == "AWS_ENDPOINT_URL").then_some(value));
-        let proxy = Proxy::start(&endpoint.expect("a bucket has an endpoint"));
+        let proxy = store.proxy();
         Self { store, proxy }
     }
 
     fn options(&self) -> MountOptions {
-        Mount::of(&self.store).env("AWS_ENDPOINT_URL", &self.proxy.endpoint())
+        Mount::of(&self.store).through(&self.proxy)
     }
 
     /// From now on the first so many answers with bytes of `f` have a wrong one.

@@ -95,14 +95,8 @@ fn behind_a_proxy(count: usize, bytes: usize) -> (Store, Proxy, Mount) {
     fill(&mount.join("d"), count, bytes);
     mount.sync();
     mount.unmount();
-    let environment = store.environment();
-    let endpoint = environment
-        .iter()
-        .find(|(name, _)| name == "AWS_ENDPOINT_URL");
-    let proxy = Proxy::start(&endpoint.expect("a bucket has an endpoint").1);
-    let mount = Mount::of(&store)
-        .env("AWS_ENDPOINT_URL", &proxy.endpoint())
-        .start();
+    let proxy = store.proxy();
+    let mount = Mount::of(&store).through(&proxy).start();
     (store, proxy, mount)
 }
 

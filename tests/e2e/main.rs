@@ -33,6 +33,7 @@ mod other_stores;
 mod outages;
 mod partial_files;
 mod pinning;
+mod prefetching;
 mod removed_names;
 mod residency;
 mod semantics;

@@ -22,13 +22,9 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// A mount behind a proxy that looks at the store whenever it is asked something.
 fn curious(store: &Store) -> (Proxy, Mount) {
-    let variables = store.environment();
-    let endpoint = variables
-        .iter()
-        .find(|(name, _)| name == "AWS_ENDPOINT_URL");
-    let proxy = Proxy::start(&endpoint.unwrap().1);
+    let proxy = store.proxy();
     let mount = Mount::of(store)
-        .env("AWS_ENDPOINT_URL", &proxy.endpoint())
+        .through(&proxy)
         .option("revalidate=0")
         .option("settle=10ms")
         .start();

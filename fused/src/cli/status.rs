@@ -10,7 +10,7 @@ use super::args::Status as Args;
 use super::{Error, output};
 use crate::control::client::Client;
 use crate::control::mounts::{self, Mount};
-use crate::control::protocol::{LastError, PassthroughState, Sample, Status, WirePath};
+use crate::control::protocol::{LastError, PassthroughState, Prefetched, Sample, Status, WirePath};
 use crate::options::{format_bytes, format_duration};
 
 /// Names shown of what may be many.
@@ -140,6 +140,7 @@ fn table(status: &Status) -> String {
             format!("{}: {done} of {}", file.key, format_bytes(file.bytes_total)),
         )
     }));
+    rows.extend(prefetched(&status.prefetched).map(|text| ("prefetched", text)));
     if status.corrupt_blocks > 0 {
         let count = format!("{} from the store; see the log", status.corrupt_blocks);
         rows.push(("corrupt blocks", count));
@@ -182,6 +183,18 @@ fn cache(status: &Status) -> String {
         format_bytes(status.cache_size),
         status.cache_dir
     )
+}
+
+fn prefetched(prefetched: &Prefetched) -> Option<String> {
+    (prefetched.foreseen > 0).then(|| {
+        format!(
+            "{} files, {}; of {} foreseen, {} were opened",
+            prefetched.files,
+            format_bytes(prefetched.bytes),
+            prefetched.foreseen,
+            prefetched.opened
+        )
+    })
 }
 
 fn dirty(status: &Status) -> String {

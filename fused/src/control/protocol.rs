@@ -317,6 +317,9 @@ pub struct Status {
     /// Blocks that came from the store as something else than was uploaded.
     #[serde(default)]
     pub corrupt_blocks: u64,
+    /// What was brought in ahead of readers since the mount.
+    #[serde(default)]
+    pub prefetched: Prefetched,
     /// Files whose object was changed by somebody else meanwhile.
     pub conflicts: Sample,
     /// Paths that are pinned.
@@ -351,6 +354,20 @@ pub struct PassthroughState {
     pub on: bool,
     /// Why not, in words.
     pub reason: Option<String>,
+}
+
+/// What was brought in ahead of readers since the mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Prefetched {
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Files that were expected to be opened next.
+    pub foreseen: u64,
+    /// Of these, files that were.
+    pub opened: u64,
 }
 
 /// The first few of possibly many.

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 
 use super::line::{say, say_error};
 use super::protocol::{
-    Freed, LINE_BYTES_MAX, LastError, PassthroughState, Reply, Request, Sample, Status, Uploading,
-    WirePath,
+    Freed, LINE_BYTES_MAX, LastError, PassthroughState, Prefetched, Reply, Request, Sample, Status,
+    Uploading, WirePath,
 };
 use super::{list_request, load_request, pin_request, place, sync_request};
 use crate::front;
@@ -184,6 +184,16 @@ async fn free(vfs: &Vfs, paths: &[WirePath]) -> crate::vfs::Result<Freed> {
     })
 }
 
+fn prefetched(vfs: &Vfs) -> Prefetched {
+    let prefetched = vfs.prefetched();
+    Prefetched {
+        files: prefetched.files,
+        bytes: prefetched.bytes,
+        foreseen: prefetched.foreseen,
+        opened: prefetched.opened,
+    }
+}
+
 async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
     // What was closed a millisecond ago counts as well.
     vfs.flusher().scanned().await;
@@ -216,6 +226,7 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
             reason: facts.passthrough.reason(),
         },
         corrupt_blocks: flusher.corrupt_blocks,
+        prefetched: prefetched(vfs),
         conflicts: Sample {
             total: flusher.conflicts,
             first: flusher

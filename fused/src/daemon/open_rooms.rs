@@ -69,6 +69,7 @@ impl OpenRooms {
             dirty_wait: options.dirty_wait,
             settle: options.settle,
             passthrough: options.passthrough == Passthrough::Auto,
+            prefetch: options.prefetch,
         };
         let vfs = Vfs::new(
             config,

@@ -82,6 +82,8 @@ pub struct MountOptions {
     pub publish_order: PublishOrder,
     /// Whether what comes from the store is compared with what was uploaded.
     pub verify: bool,
+    /// Whether files are brought in ahead of readers that go through a directory.
+    pub prefetch: bool,
     /// How old a multipart upload is that was begun here and lost, before it is aborted.
     pub stale_uploads: Duration,
     /// The least important messages that are logged (`RUST_LOG` overrides it).

@@ -89,6 +89,7 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         on_conflict: OnConflict::KeepBoth,
         publish_order: PublishOrder::Directory,
         verify: false,
+        prefetch: false,
         stale_uploads: std::time::Duration::ZERO,
         log_level: LogLevel::Error,
         log_file: None,
@@ -336,6 +337,10 @@ pub(super) const ROWS: &[Row] = &[
         "What was uploaded here is compared with what comes back, block by block (blake3): a block that has \
          become something else is asked for again, counted, and EIO in the end. With off nothing is compared, and \
          what is uploaded meanwhile will not be."),
+    value("prefetch", "on|off", Preset::Text("on"),
+        |o, v| { o.prefetch = values::on_or_off(v)?; Ok(()) },
+        "Brings in files before they are opened, while programs read one file after the other in the order of the \
+         names or numbers of a directory; never more than twice what they have read."),
     value("stale_uploads", "TIME", Preset::Text("1d"),
         |o, v| { o.stale_uploads = values::duration(v)?; Ok(()) },
         "A multipart upload that was begun here, and whose name was lost with the store's answer or in a crash, is \

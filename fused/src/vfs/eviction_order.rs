@@ -51,6 +51,8 @@ struct File {
     ticket: u64,
     bytes: u64,
     uses: u8,
+    /// It came before anybody had opened it.
+    is_foreseen: bool,
 }
 
 /// First in, first out; who leaves out of turn leaves no trace.
@@ -81,8 +83,23 @@ pub struct Order {
 impl Order {
     /// A file was opened; it counts only if it is known.
     pub fn used(&mut self, ino: Ino) {
+        let Some(file) = self.files.get_mut(&ino) else {
+            return;
+        };
+        match file.is_foreseen {
+            // From here on it is as if its reader had fetched it: it enters when it is closed.
+            true => self.forget(ino),
+            false => file.uses = (file.uses + 1).min(USES_MAX),
+        }
+    }
+
+    /// As [`Order::keep`], of a file that was brought in before anybody opened it. Who then does has not used it
+    /// twice: reading the whole bucket in order is a scan, whoever fetches.
+    pub fn keep_foreseen(&mut self, ino: Ino, bytes: u64) {
+        let is_new = !self.knows(ino);
+        self.keep(ino, bytes);
         if let Some(file) = self.files.get_mut(&ino) {
-            file.uses = (file.uses + 1).min(USES_MAX);
+            file.is_foreseen |= is_new;
         }
     }
 
@@ -98,13 +115,26 @@ impl Order {
         self.enter(ino, queue, bytes, 0);
     }
 
-    /// As [`Order::keep`], of a file that is worth more than one that was read once: somebody wants it here, it was
-    /// here from the start, or it was in use when its turn came.
+    /// As [`Order::keep`], of a file that is worth more than one that was read once: somebody wants it here, or it
+    /// was here from the start.
     pub fn keep_longer(&mut self, ino: Ino, bytes: u64) {
         let uses = self.files.get(&ino).map_or(0, |file| file.uses);
         self.forget(ino);
         self.ghosts.remove(ino);
         self.enter(ino, Queue::Main, bytes, uses);
+    }
+
+    /// The one whose turn it was can't go yet, for it is open: it goes to the end of its queue. That it is being
+    /// read for the first time is no second use.
+    pub fn keep_for_now(&mut self, ino: Ino, bytes: u64) {
+        let was_small = self.ghosts.remove(ino);
+        let queue = match was_small {
+            true => Queue::Small,
+            false => Queue::Main,
+        };
+        if !self.weigh(ino, bytes) {
+            self.enter(ino, queue, bytes, 0);
+        }
     }
 
     /// Whether the file is known.
@@ -172,6 +202,7 @@ impl Order {
             ticket,
             bytes,
             uses,
+            is_foreseen: false,
         };
         self.files.insert(ino, file);
         let queue = self.queue(queue);
@@ -287,6 +318,39 @@ mod tests {
         }
         assert_eq!(cache.hits(1000..2000), 0);
         assert_eq!(cache.hits(working_set), 80, "all of it is still there");
+    }
+
+    #[test]
+    fn what_is_open_at_its_turn_goes_to_the_end_of_its_queue() {
+        let mut order = Order::default();
+        order.keep_longer(Ino(1), 100);
+        for ino in 2..5 {
+            order.keep(Ino(ino), 10);
+        }
+        assert_eq!(order.next(), Some((Ino(2), 10)));
+        order.keep_for_now(Ino(2), 10);
+        let rest: Vec<u64> = std::iter::from_fn(|| order.next())
+            .map(|(ino, _)| ino.0)
+            .collect();
+        assert_eq!(rest[..2], [3, 4], "not before those that can go");
+        assert!(rest.contains(&2) && rest.len() == 4);
+    }
+
+    #[test]
+    fn a_scan_whose_files_are_brought_in_before_it_opens_them_is_still_a_scan() {
+        let mut order = Order::default();
+        for ino in 0..100 {
+            order.keep_foreseen(Ino(ino), 10);
+            order.used(Ino(ino));
+            assert!(!order.knows(Ino(ino)), "open, it has no turn");
+            order.keep(Ino(ino), 10);
+        }
+        for ino in 0..50 {
+            let next = order.next().map(|(ino, _)| ino);
+            assert_eq!(next, Some(Ino(ino)), "in the order in which they came");
+        }
+        order.used(Ino(50));
+        assert_eq!(order.next(), Some((Ino(51), 10)), "used twice");
     }
 
     #[test]

@@ -61,6 +61,15 @@ impl Tenants {
         }
     }
 
+    /// A file was brought in before anybody opened it.
+    pub fn foreseen(&self, ino: Ino, bytes: u64) {
+        if bytes > 0 {
+            let mut known = self.known.lock();
+            known.dirty.remove(&ino);
+            known.order.keep_foreseen(ino, bytes);
+        }
+    }
+
     /// A file was brought in, or found here, because somebody wants it here.
     pub fn wanted(&self, ino: Ino, bytes: u64) {
         if bytes > 0 {
@@ -68,6 +77,13 @@ impl Tenants {
             known.dirty.remove(&ino);
             known.order.keep_longer(ino, bytes);
         }
+    }
+
+    /// A file was open when its turn came.
+    fn in_use(&self, ino: Ino, bytes: u64) {
+        let mut known = self.known.lock();
+        known.dirty.remove(&ino);
+        known.order.keep_for_now(ino, bytes);
     }
 
     /// A file is in the store now.
@@ -184,7 +200,7 @@ impl Vfs {
                     tenants.gone(ino);
                 }
                 Ok(Evicted::Dirty) => {}
-                Ok(Evicted::InUse) => tenants.wanted(ino, bytes),
+                Ok(Evicted::InUse) => tenants.in_use(ino, bytes),
                 Ok(Evicted::Pinned | Evicted::Emptied { .. } | Evicted::Nothing) => {
                     tenants.gone(ino);
                 }
@@ -208,7 +224,9 @@ impl Vfs {
         let store = self.extents().clone();
         let found = self.extents().aside(move || census(&store)).await;
         // It panicked, which has been told.
-        let found = found.map_err(|_| Errno::EIO)??;
+        let mut found = found.map_err(|_| Errno::EIO)??;
+        // What is open is told when it is closed; it may be a first use.
+        found.retain(|(ino, _)| self.inner.opens.get(*ino).is_none());
         tenants.counted(&found);
         Ok(())
     }

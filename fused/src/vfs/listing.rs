@@ -66,7 +66,7 @@ pub enum Discovery {
 }
 
 impl Listings {
-    fn store_is_away(&self) -> bool {
+    pub(super) fn store_is_away(&self) -> bool {
         self.away_until
             .lock()
             .is_some_and(|until| Instant::now() < until)

@@ -11,22 +11,18 @@
 //!
 //! It ends with the [`Load`], between two requests.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::{TryStreamExt, stream};
-use journal::{Ino, Inode, Kind};
+use journal::{Ino, Kind};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::fetch::{REQUESTS_MAX, Wish, requests};
-use super::open::OpenRequest;
-use super::open_table::OpenFile;
+use super::bring_in::Bringer;
 use super::walk::Unmet;
-use super::{Error, Result, Vfs, extent_id};
+use super::{Error, Result, Vfs};
 
 /// Files under way at once. A small one costs two requests one after the other: at 30 ms, these make a thousand a
 /// second.
@@ -228,50 +224,9 @@ impl Job {
         let vfs = &self.vfs;
         let inode = vfs.inode(ino).await?;
         self.hold(ino);
-        // The directory has been listed, so that what is here is known to be the object's.
-        if let Some(bytes) = vfs.all_here(&inode)? {
-            vfs.inner.space.tenants.wanted(ino, bytes);
-            return Ok(0);
-        }
-        // Whoever looks at it next finds its attributes here as well.
-        vfs.learn(inode).await?;
-        let opened = vfs.open(ino, OpenRequest::default()).await?;
-        let fetched = self.fetch_all(&opened.file, progress).await;
-        let stat = opened.file.extents.stat();
-        vfs.release(opened.handle).await?;
-        vfs.inner.space.tenants.wanted(ino, stat?.allocated_bytes);
-        fetched
-    }
-
-    async fn fetch_all(&self, file: &Arc<OpenFile>, progress: &FileProgress<'_>) -> Result<u64> {
-        let vfs = &self.vfs;
-        if !vfs.needs_fetch(file) {
-            return Ok(0);
-        }
-        let valid = file.source.read().valid;
-        let missing = missing_bytes(file, 0..valid, valid);
-        progress.to_fetch(missing);
-        let room = vfs.reserve(missing).await?;
-        stream::iter(requests(0..valid).map(Ok::<_, Error>))
-            .try_for_each_concurrent(REQUESTS_MAX, |range| {
-                let (room, progress) = (&room, progress);
-                async move {
-                    let bytes = range.end - range.start;
-                    let _memory = vfs.inner.fetcher.load_memory(bytes).await;
-                    if self.is_stopped() {
-                        return Err(Errno::ECANCELED.into());
-                    }
-                    // As for what is fetched ahead: evicting must not meet a late answer.
-                    let _here = file.residency.read().await;
-                    let missing = missing_bytes(file, range.clone(), valid);
-                    vfs.fetch(file, range, Wish::Load).await?;
-                    room.landed(missing);
-                    progress.landed(missing);
-                    Ok(())
-                }
-            })
-            .await?;
-        Ok(missing)
+        let brought = vfs.bring_in(inode, progress).await?;
+        vfs.inner.space.tenants.wanted(ino, brought.takes_bytes);
+        Ok(brought.fetched_bytes)
     }
 
     /// Until the load ends, the evictor leaves it alone.
@@ -331,8 +286,8 @@ struct FileProgress<'job> {
     left_bytes: Mutex<u64>,
 }
 
-impl FileProgress<'_> {
-    /// So much of it is not here; the rest is nothing to wait for.
+impl Bringer for FileProgress<'_> {
+    // The rest is nothing to wait for.
     fn to_fetch(&self, bytes: u64) {
         let mut left = self.left_bytes.lock();
         let here = left.saturating_sub(bytes);
@@ -350,6 +305,14 @@ impl FileProgress<'_> {
         state.progress.bytes_left -= landed;
         state.loaded.bytes += bytes;
     }
+
+    fn waits_for_room(&self) -> bool {
+        true
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.job.is_stopped()
+    }
 }
 
 impl Drop for FileProgress<'_> {
@@ -357,23 +320,4 @@ impl Drop for FileProgress<'_> {
         // All here, or failed: nothing more comes of it.
         self.to_fetch(0);
     }
-}
-
-impl Vfs {
-    /// What a file takes of which nothing is in the store only.
-    fn all_here(&self, inode: &Inode) -> Result<Option<u64>> {
-        if inode.size == 0 {
-            return Ok(Some(0));
-        }
-        let extents = self.extents().open_file(extent_id(inode))?;
-        match extents.filter(|extents| extents.is_resident(inode.content.valid)) {
-            Some(extents) => Ok(Some(extents.stat()?.allocated_bytes)),
-            None => Ok(None),
-        }
-    }
-}
-
-fn missing_bytes(file: &OpenFile, range: Range<u64>, valid: u64) -> u64 {
-    let missing = file.extents.missing(range, valid);
-    missing.iter().map(|range| range.end - range.start).sum()
 }

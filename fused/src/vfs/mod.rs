@@ -18,7 +18,8 @@
 //! | `set_id`, `caller` | when set-user-ID and set-group-ID bits go, and who may keep them |
 //! | `space` | statfs, the cache budget, holding writers back |
 //! | `evict`, `evictor`, `eviction_order` | giving up local bytes: how, when, of what |
-//! | `walk`, `load`, `room` | whole trees; bringing them in, as far as there is room |
+//! | `walk`, `load`, `bring_in`, `room` | whole trees; bringing them in, as far as there is room |
+//! | `prefetch`, `sequences` | bringing in the files that a reader is likely to open next |
 //! | `pins`, `residency_report` | what is to stay here; what is here |
 //! | `recovery`, `reaper`, `replaced` | what a crash, unlink, a rename over a file left behind |
 //!
@@ -26,6 +27,7 @@
 
 mod arrivals;
 mod attributes;
+mod bring_in;
 mod caller;
 mod changes;
 mod cold_reads;
@@ -48,12 +50,14 @@ mod nursery;
 mod open;
 mod open_table;
 mod pins;
+mod prefetch;
 mod readahead;
 mod reaper;
 mod recovery;
 mod replaced;
 mod residency_report;
 mod room;
+mod sequences;
 mod set_id;
 mod space;
 mod tree;
@@ -80,6 +84,7 @@ pub use metadata::SetAttributes;
 pub use open::{OpenRequest, Opened};
 pub use open_table::Mode;
 pub use pins::{Pinned, Unpinned, is_below};
+pub use prefetch::Prefetched;
 pub use recovery::Recovered;
 pub use residency_report::{Report, Residency};
 pub use space::Space;
@@ -118,6 +123,8 @@ pub struct Config {
     pub settle: Duration,
     /// Whether the kernel may be given extent files (passthrough).
     pub passthrough: bool,
+    /// Whether files are brought in ahead of readers that go through a directory.
+    pub prefetch: bool,
 }
 
 /// Tells the kernel to forget what it cached. Implementations must not wait for the kernel.
@@ -163,6 +170,7 @@ struct Inner {
     listings: listing::Listings,
     fetcher: fetch::Fetcher,
     nursery: nursery::Nursery,
+    prefetcher: prefetch::Prefetcher,
     reaper: reaper::Reaper,
     space: space::Ledger,
     passthrough: AtomicBool,
@@ -185,6 +193,7 @@ impl Vfs {
                 listings: listing::Listings::default(),
                 fetcher: fetch::Fetcher::default(),
                 nursery: nursery::Nursery::default(),
+                prefetcher: prefetch::Prefetcher::default(),
                 reaper: reaper::Reaper::default(),
             }),
         };

@@ -46,6 +46,17 @@ const RELEASE_WAIT: Duration = Duration::from_millis(20);
 impl Vfs {
     /// open(2) of an existing regular file.
     pub async fn open(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
+        let opened = self.open_unnoticed(ino, request).await?;
+        opened.file.use_it();
+        self.inner.space.tenants.opened(ino);
+        if !request.writes && !request.truncate {
+            self.foresee_files(&opened.file);
+        }
+        Ok(opened)
+    }
+
+    /// The same for ourselves: it tells nothing of what programs use.
+    pub(super) async fn open_unnoticed(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
         if request.writes || request.truncate {
             self.writable()?;
             self.wait_for_space().await?;
@@ -60,9 +71,6 @@ impl Vfs {
         };
         let opened = opened.await;
         self.inner.opens.put(ino, slot);
-        if opened.is_ok() {
-            self.inner.space.tenants.opened(ino);
-        }
         opened
     }
 
@@ -376,6 +384,7 @@ impl Vfs {
                 tenants.closed(file.ino, stat.allocated_bytes);
             }
             self.inner.reaper.closed(file.ino);
+            self.reader_has_left(file);
         }
         ended
     }

@@ -51,6 +51,8 @@ pub struct OpenFile {
     /// what is fetched ahead may outlast the open that began it, and would meet the next one's eviction.
     pub residency: Arc<tokio::sync::RwLock<()>>,
     counts: Mutex<Counts>,
+    /// A program has opened it, not only we.
+    is_used: AtomicBool,
     changes: Changes,
     /// A change was settled since write-back was last started.
     needs_writeback: AtomicBool,
@@ -85,6 +87,7 @@ impl OpenFile {
             residency: Arc::clone(extents.users()),
             extents,
             counts: Mutex::default(),
+            is_used: AtomicBool::new(false),
             changes: Changes::new(inode, agreed),
             needs_writeback: AtomicBool::new(false),
         }
@@ -93,6 +96,16 @@ impl OpenFile {
     /// Whether somebody has it open for writing.
     pub fn has_writers(&self) -> bool {
         self.counts.lock().writers > 0
+    }
+
+    /// A program opens it.
+    pub fn use_it(&self) {
+        self.is_used.store(true, Ordering::Release);
+    }
+
+    /// Whether a program has opened it since it was first opened.
+    pub fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Acquire)
     }
 
     /// Notes a change that came through the daemon, once it is made.

@@ -121,11 +121,8 @@ impl Vfs {
             freed.as_mut().enable();
             // A look that has begun by now may not have heard of us.
             let first = room.looks_begun.load(Ordering::Acquire) + 1;
-            if self.take_room(bytes) {
-                return Ok(Reservation {
-                    vfs: self.clone(),
-                    left_bytes: bytes.into(),
-                });
+            if let Some(reservation) = self.take_room(bytes) {
+                return Ok(reservation);
             }
             if bytes > self.high_watermark() {
                 return Err(self.no_room_for(bytes));
@@ -150,7 +147,15 @@ impl Vfs {
         !self.journal().is_short_of_space() && taken.saturating_add(bytes) <= self.high_watermark()
     }
 
-    fn take_room(&self, bytes: u64) -> bool {
+    /// Room for so many bytes, if there is any.
+    pub(super) fn reserve_at_once(&self, bytes: u64) -> Result<Reservation> {
+        self.take_room(bytes).ok_or_else(|| {
+            self.inner.space.grew();
+            self.no_room_for(bytes)
+        })
+    }
+
+    fn take_room(&self, bytes: u64) -> Option<Reservation> {
         let reserved = &self.inner.space.room.reserved_bytes;
         // Taken before the look, so that two who look at once do not both find the same room.
         reserved.fetch_add(bytes, Ordering::Relaxed);
@@ -158,7 +163,10 @@ impl Vfs {
         if !has_room {
             reserved.fetch_sub(bytes, Ordering::Relaxed);
         }
-        has_room
+        has_room.then(|| Reservation {
+            vfs: self.clone(),
+            left_bytes: bytes.into(),
+        })
     }
 
     fn no_room_for(&self, bytes: u64) -> Error {

@@ -14,6 +14,11 @@ impl Journal {
         look!(self, txn => path(txn, ino))
     }
 
+    /// The directory and the name of an inode's primary link; `None` when it has no name.
+    pub async fn primary_link(&self, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>, Error> {
+        look!(self, txn => primary_link(txn, ino))
+    }
+
     /// Inode, path and unsynced row of one instant. What is read one after the other may belong to
     /// different sides of a rename; this doesn't.
     pub async fn wanted(&self, ino: Ino) -> Result<Option<Wanted>, Error> {

@@ -50,7 +50,7 @@ pub struct Stand {
 impl Stand {
     pub fn new() -> Self {
         let store = Store::seaweedfs();
-        let proxy = Proxy::start(endpoint_of(&store));
+        let proxy = store.proxy();
         Self {
             store,
             proxy: Arc::new(proxy),
@@ -61,7 +61,7 @@ impl Stand {
 
     pub fn options(&self) -> MountOptions {
         Mount::of(&self.store)
-            .env("AWS_ENDPOINT_URL", &self.proxy.endpoint())
+            .through(&self.proxy)
             .env(
                 "RUST_LOG",
                 &std::env::var("FAULTS_LOG").unwrap_or("info".into()),
@@ -75,14 +75,6 @@ impl Stand {
     pub fn bucket(&self) -> &Bucket {
         self.store.bucket()
     }
-}
-
-fn endpoint_of(store: &Store) -> &str {
-    let environment = store.bucket().environment();
-    let endpoint = environment
-        .iter()
-        .find(|(name, _)| name == "AWS_ENDPOINT_URL");
-    endpoint.map(|(_, url)| url.as_str()).expect("an endpoint")
 }
 
 impl Plan {

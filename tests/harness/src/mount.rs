@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::files::scratch;
 use crate::process::{Finished, Guarded, Running, run};
+use crate::proxy::Proxy;
 use crate::store::Store;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
@@ -130,6 +131,12 @@ impl MountOptions {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Has it reach its bucket by a proxy.
+    #[must_use]
+    pub fn through(self, proxy: &Proxy) -> Self {
+        self.env("AWS_ENDPOINT_URL", &proxy.endpoint())
     }
 
     /// Mounts there, instead of at a folder that goes with the mount.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::files::scratch;
+use crate::proxy::Proxy;
 use crate::server::{Bucket, Server};
 
 /// An empty store of one test.
@@ -59,6 +60,15 @@ impl Store {
         match self {
             Self::Folder(_) => Vec::new(),
             Self::Bucket { bucket, .. } => bucket.environment().to_vec(),
+        }
+    }
+
+    /// A proxy in front of the bucket's server.
+    #[track_caller]
+    pub fn proxy(&self) -> Proxy {
+        match self {
+            Self::Bucket { server, .. } => Proxy::start(server.endpoint()),
+            Self::Folder(_) => panic!("this store is a folder"),
         }
     }
 
