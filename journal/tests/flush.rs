@@ -64,14 +64,29 @@ async fn a_clean_file_that_stays_open_is_evicted_in_its_generation() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
     let a = write(&journal, a.ino, 9).await;
-    assert!(!journal.evicted_open(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        !journal
+            .evicted_open(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     flush(&journal, a.ino, "a", "1").await;
     journal
         .begin_write(a.ino, NODE, false, at(31))
         .await
         .unwrap();
-    assert!(!journal.evicted_open(a.ino, Epoch(77)).await.unwrap());
-    assert!(journal.evicted_open(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        !journal
+            .evicted_open(a.ino, Epoch(77), a.content.generation)
+            .await
+            .unwrap()
+    );
+    assert!(
+        journal
+            .evicted_open(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     let evicted = journal.inode(a.ino).await.unwrap().unwrap().content;
     assert_eq!(
         (evicted.valid, evicted.generation, evicted.writer),

@@ -234,6 +234,26 @@ fn fsync_waits_for_the_object_where_it_is_told_to() {
 }
 
 #[test]
+fn close_waits_for_the_object_where_it_is_told_to() {
+    harness::require_mounts!();
+    for passthrough in ["passthrough=auto", "passthrough=off"] {
+        let way = Way::bucket(passthrough);
+        let mount = way.options().option("close=store").start();
+        for text in ["there at once", "there again"] {
+            fs::write(mount.join("f"), text).unwrap();
+            assert_eq!(way.store.get("f").as_deref(), Some(text.as_bytes()));
+        }
+        let file = File::create(mount.join("gone")).unwrap();
+        file.write_all_at(b"nobody's", 0).unwrap();
+        fs::remove_file(mount.join("gone")).unwrap();
+        drop(file);
+        // Nothing to be seen in the store, and nothing to wait for.
+        drop(File::open(mount.join("f")).unwrap());
+        assert_eq!(way.store.files(), ["f"]);
+    }
+}
+
+#[test]
 fn the_kernel_reads_and_writes_by_itself_unless_told_not_to() {
     harness::require_mounts!();
     let off = Way::folder("passthrough=off").mount();

@@ -19,6 +19,7 @@ mod cold_reads;
 mod commands;
 mod crashes;
 mod data;
+mod datasets;
 mod directories;
 mod doctor;
 mod eviction;

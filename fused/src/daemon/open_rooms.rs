@@ -7,8 +7,8 @@ use std::sync::Arc;
 use flusher::{Flusher, FlusherConfig, Rooms};
 
 use super::Error;
-use crate::options::{Fsync, MountOptions, OnConflict, Passthrough, PublishOrder};
-use crate::vfs::{self, FsyncTarget, Invalidate, Listener, Vfs};
+use crate::options::{MountOptions, OnConflict, Passthrough, PublishOrder, SafeAt};
+use crate::vfs::{self, Invalidate, Listener, Vfs};
 
 /// What the daemon is made of, opened.
 pub struct OpenRooms {
@@ -56,10 +56,8 @@ impl OpenRooms {
         let rooms = &self.rooms;
         let cache_size = options.cache_size;
         let config = vfs::Config {
-            fsync: match options.fsync {
-                Fsync::Local => FsyncTarget::Local,
-                Fsync::Store => FsyncTarget::Store,
-            },
+            fsync_waits_for_store: options.fsync == SafeAt::Store,
+            close_waits_for_store: options.close == SafeAt::Store,
             revalidate: options.revalidate,
             uid: options.uid,
             gid: options.gid,

@@ -52,8 +52,10 @@ pub struct MountOptions {
     pub journal: JournalKind,
     /// Whether the kernel may use extent files without the daemon.
     pub passthrough: Passthrough,
-    /// What `fsync` waits for.
-    pub fsync: Fsync,
+    /// What `fsync` or `close` waits for.
+    pub fsync: SafeAt,
+    /// What closing a file that was written waits for.
+    pub close: SafeAt,
     /// A cached file is compared with the store at open when the last comparison is older than this.
     pub revalidate: Duration,
     /// Owner of files and directories whose object names none.
@@ -144,9 +146,9 @@ pub enum Passthrough {
     Off,
 }
 
-/// What `fsync` waits for.
+/// What `fsync` or `close` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fsync {
+pub enum SafeAt {
     /// Bytes and metadata survive a power cut of this machine.
     Local,
     /// The object is in the store.

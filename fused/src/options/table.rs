@@ -9,8 +9,8 @@ use std::path::Path;
 use remote::StoreUrl;
 
 use super::{
-    CacheSize, Error, Fsync, JournalKind, LogLevel, MountFlags, MountOptions, OnConflict,
-    Passthrough, PublishOrder, StoreSettings, place, values,
+    CacheSize, Error, JournalKind, LogLevel, MountFlags, MountOptions, OnConflict, Passthrough,
+    PublishOrder, SafeAt, StoreSettings, place, values,
 };
 
 /// One option.
@@ -74,7 +74,8 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         cache_size: CacheSize::Percent(0),
         journal: JournalKind::Embedded,
         passthrough: Passthrough::Auto,
-        fsync: Fsync::Local,
+        fsync: SafeAt::Local,
+        close: SafeAt::Local,
         revalidate: std::time::Duration::ZERO,
         uid: effective.as_raw(),
         gid: nix::unistd::getegid().as_raw(),
@@ -282,9 +283,13 @@ pub(super) const ROWS: &[Row] = &[
         "auto lets the kernel read and write cached files without the daemon where it can (Linux 6.9, root); off \
          sends everything through the daemon."),
     value("fsync", "local|store", Preset::Text("local"),
-        |o, v| { o.fsync = values::fsync(v)?; Ok(()) },
+        |o, v| { o.fsync = values::safe_at(v)?; Ok(()) },
         "What fsync waits for: until the file survives a power cut on this machine, or until it is an object in \
          the store."),
+    value("close", "local|store", Preset::Text("local"),
+        |o, v| { o.close = values::safe_at(v)?; Ok(()) },
+        "What closing a written file waits for: until it survives the end of the daemon, or (write-through) until it \
+         is an object in the store, however long that is away."),
     value("revalidate", "TIME", Preset::Text("60s"),
         |o, v| { o.revalidate = values::duration(v)?; Ok(()) },
         "Opening a cached file asks the store for a newer version when the last look is older than this. 0 asks at \

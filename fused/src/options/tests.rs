@@ -53,7 +53,7 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(options.cache_size, CacheSize::Percent(80));
     assert_eq!(options.journal, JournalKind::Embedded);
     assert_eq!(options.passthrough, Passthrough::Auto);
-    assert_eq!(options.fsync, Fsync::Local);
+    assert_eq!(options.fsync, SafeAt::Local);
     assert_eq!(options.revalidate, Duration::from_secs(60));
     assert_eq!(options.umask, 0o022);
     assert_eq!(options.threads, 2);
@@ -92,7 +92,7 @@ fn each_value_option_sets_its_field() {
     let cluster_file = PathBuf::from("/etc/fdb.cluster");
     assert_eq!(options.journal, JournalKind::FoundationDb { cluster_file });
     assert_eq!(options.passthrough, Passthrough::Off);
-    assert_eq!(options.fsync, Fsync::Store);
+    assert_eq!(options.fsync, SafeAt::Store);
     assert_eq!(options.revalidate, Duration::ZERO);
     assert_eq!((options.uid, options.gid, options.umask), (7, 8, 0o077));
     assert_eq!((options.threads, options.uploads_max), (4, 3));

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CacheSize, Fsync, JournalKind, LogLevel, OnConflict, Passthrough, PublishOrder};
+use super::{CacheSize, JournalKind, LogLevel, OnConflict, Passthrough, PublishOrder, SafeAt};
 
 const SIZE_HINT: &str = "write a size such as 500M, 100G, 1.5T or 10GiB";
 const TIME_HINT: &str = "write a time such as 500ms, 60s, 2m or 1h";
@@ -187,10 +187,10 @@ pub(super) fn passthrough(text: &str) -> Result<Passthrough, String> {
     }
 }
 
-pub(super) fn fsync(text: &str) -> Result<Fsync, String> {
+pub(super) fn safe_at(text: &str) -> Result<SafeAt, String> {
     match text {
-        "local" => Ok(Fsync::Local),
-        "store" => Ok(Fsync::Store),
+        "local" => Ok(SafeAt::Local),
+        "store" => Ok(SafeAt::Store),
         _ => Err(format!("`{text}` is neither local nor store")),
     }
 }

@@ -1,5 +1,5 @@
 //! What stat(2) shows of a file: the journal's inode, corrected by its extent file while a writer
-//! has it open (a passthrough write is known to the extent file alone until it is settled).
+//! has it open (a passthrough write is known to the extent file alone until it is settled), or a reader an older version.
 
 use extents::Stat;
 use journal::{Ino, Inode, Kind, Timestamp};
@@ -52,6 +52,17 @@ impl Attributes {
             mtime: inode.mtime,
             ctime: inode.ctime,
             btime: inode.btime,
+        }
+    }
+
+    /// Attributes of an inode of which a program has the version before the present one open.
+    pub fn of_older(inode: &Inode, stat: &Stat) -> Self {
+        let mtime = timestamp(stat.mtime);
+        Self {
+            size: stat.size,
+            blocks: stat.size.div_ceil(512),
+            mtime,
+            ..Self::of(inode)
         }
     }
 

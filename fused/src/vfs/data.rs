@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::changes::Seen;
 use super::open_table::{Handle, OpenFile, Slot};
-use super::{FsyncTarget, Result, Vfs, attributes, extent_id, now};
+use super::{Result, Vfs, attributes, extent_id, now};
 
 /// The most that one copy_file_range(2) copies: before it, both ranges are fetched.
 const COPY_BYTES_MAX: u64 = 64 << 20;
@@ -90,7 +90,8 @@ impl Vfs {
             ..SetAttr::default()
         };
         let inode = self.journal().set_attr(ino, change, now()).await?;
-        match open {
+        // Who still reads the version before this one, which others replaced in the store, goes on reading it.
+        match open.filter(|file| file.extents.id() == extent_id(&inode)) {
             Some(file) => {
                 {
                     let mut source = file.source.write();
@@ -124,7 +125,7 @@ impl Vfs {
     pub async fn fsync(&self, handle: u64) -> Result<()> {
         let file = self.handle(handle)?.file;
         self.fsync_file(&file).await?;
-        if self.inner.config.fsync == FsyncTarget::Store {
+        if self.inner.config.fsync_waits_for_store {
             self.flush_to_store(file.ino).await?;
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! last close. What is not in the store is never given up, nor is what is pinned.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use extents::ExtentId;
 use journal::{Ino, Inode, Kind};
@@ -14,6 +15,9 @@ use journal::{Ino, Inode, Kind};
 use super::open_table::{Mode, OpenFile, Source};
 use super::pins::Pinned;
 use super::{Result, Vfs, extent_id};
+
+/// How long the reads of an open file are waited for.
+const READS_END_MAX: Duration = Duration::from_secs(1);
 
 /// What became of a file's local bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +38,8 @@ pub enum Evicted {
     Dirty,
     /// It is to stay.
     Pinned,
-    /// The kernel is using the extent file, or the flusher is making the file independent of its object.
+    /// The kernel is using the extent file, a read takes long, a program reads a version that has been replaced in the
+    /// store, or the flusher is making the file independent of its object.
     InUse,
     /// There was nothing.
     Nothing,
@@ -49,7 +54,7 @@ pub struct Freed {
     pub bytes: u64,
     /// Files kept because the store does not have them yet.
     pub dirty: u64,
-    /// Files kept because the kernel is using them.
+    /// Files kept because they are being used.
     pub in_use: u64,
     /// Files kept because they are pinned.
     pub pinned: u64,
@@ -147,13 +152,28 @@ impl Vfs {
         if self.pinned(file.ino).await? != Pinned::No {
             return Ok(Evicted::Pinned);
         }
-        let _alone = file.residency.write().await;
+        // Who reads from a store that does not answer may take a minute, and whoever comes after us waits for us.
+        let alone = tokio::time::timeout(READS_END_MAX, file.residency.write());
+        let Ok(_alone) = alone.await else {
+            return Ok(Evicted::InUse);
+        };
+        let id = file.extents.id();
+        let is_older = |inode: &Inode| extent_id(inode) != id;
+        match self.evictable(file.ino).await? {
+            None => return Ok(Evicted::Nothing),
+            // Somebody replaced the object since it was opened. Its bytes are nowhere else any more, and those of the
+            // present one must not come in their place.
+            Some(inode) if is_older(&inode) => return Ok(Evicted::InUse),
+            Some(_) => {}
+        }
         self.settle_gated(file, false).await?;
-        let Some(inode) = self.evictable(file.ino).await? else {
-            return Ok(Evicted::Nothing);
+        let inode = self.evictable(file.ino).await?;
+        let Some(inode) = inode.filter(|inode| !is_older(inode)) else {
+            return Ok(Evicted::InUse);
         };
         let epoch = inode.content.epoch;
-        if !self.journal().evicted_open(file.ino, epoch).await? {
+        let evicted = self.journal().evicted_open(file.ino, epoch, id.generation);
+        if !evicted.await? {
             return Ok(Evicted::Dirty);
         }
         *file.source.write() = Source {

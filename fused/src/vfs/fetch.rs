@@ -19,7 +19,7 @@ use super::arrivals::{Moment, Room, Shelf};
 use super::flights::Claim;
 use super::open_table::OpenFile;
 use super::readahead::WINDOW_BYTES_MAX;
-use super::{Error, Result, Vfs};
+use super::{Error, Result, Vfs, extent_id};
 
 /// The longest ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
 /// fill a 10 Gb/s link at 50 ms.
@@ -273,16 +273,9 @@ impl Vfs {
     /// Takes over the object that our own flusher has put in the place of `old`; whether there is one.
     /// Somebody else's version would have begun another generation of the file.
     async fn renew_source(&self, file: &OpenFile, old: &Origin) -> Result<bool> {
-        let Some(inode) = self.journal().inode(file.ino).await? else {
+        let Some(origin) = self.origin_of(file).await? else {
             return Ok(false);
         };
-        let generation = file.extents.id().generation;
-        let Some(origin) = inode.content.origin else {
-            return Ok(false);
-        };
-        if inode.content.generation != generation {
-            return Ok(false);
-        }
         if (&origin.key, &origin.etag) != (&old.key, &old.etag) {
             file.source.write().origin = Some(origin);
             return Ok(true);
@@ -292,10 +285,23 @@ impl Vfs {
             tracing::warn!(ino = %file.ino, %error, "cannot tell what has replaced the object");
             false
         });
-        if is_there && let Some(inode) = self.journal().inode(file.ino).await? {
-            file.source.write().origin = inode.content.origin;
+        // Meanwhile somebody else's may have been found there.
+        let origin = match is_there {
+            true => self.origin_of(file).await?,
+            false => None,
+        };
+        match origin {
+            Some(origin) => file.source.write().origin = Some(origin),
+            None => return Ok(false),
         }
-        Ok(is_there)
+        Ok(true)
+    }
+
+    /// The object that holds what this open file shows; none if the file has become another one's since.
+    async fn origin_of(&self, file: &OpenFile) -> Result<Option<Origin>> {
+        let inode = self.journal().inode(file.ino).await?;
+        let same = inode.filter(|inode| extent_id(inode) == file.extents.id());
+        Ok(same.and_then(|inode| inode.content.origin))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use journal::{Ino, Inode, Kind, SetAttr, Timestamp};
 
-use super::{Attributes, Caller, Result, Vfs, now};
+use super::{Attributes, Caller, Result, Vfs, extent_id, now};
 
 /// Files up to this size are shown as having no holes: asking costs more than it tells.
 const DENSE_BYTES_MAX: u64 = 128 << 10;
@@ -32,9 +32,13 @@ impl Vfs {
         self.attributes_of(&inode)
     }
 
-    /// The attributes of an inode just read: from its extent file while somebody writes it.
+    /// The attributes of an inode just read: from its extent file while somebody writes it, or reads a version that
+    /// has been replaced in the store. Who has it open shares size and pages with all others.
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
         match self.inner.opens.get(inode.ino) {
+            Some(file) if file.extents.id() != extent_id(inode) => {
+                Ok(Attributes::of_older(inode, &file.extents.stat()?))
+            }
             Some(file) if file.has_writers() => {
                 let seen = file.look()?;
                 let changed = file.changed(&seen);
@@ -50,7 +54,7 @@ impl Vfs {
         let mut attributes = Attributes::of(inode);
         // What is in the store counts as data; of what is only here, the extent file knows the holes.
         if inode.kind == Kind::File && inode.size > DENSE_BYTES_MAX && inode.content.valid == 0 {
-            let local = self.extents().allocated_bytes(super::extent_id(inode))?;
+            let local = self.extents().allocated_bytes(extent_id(inode))?;
             attributes.blocks = local.div_ceil(512);
         }
         Ok(attributes)

@@ -90,20 +90,15 @@ pub use residency_report::{Report, Residency};
 pub use space::Space;
 pub use walk::{Met, Unmet, Walk};
 
-/// When fsync(2) returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FsyncTarget {
-    /// When bytes, size and name survive a power cut of this machine.
-    Local,
-    /// When the object is in the store.
-    Store,
-}
-
 /// How a file system is to behave; see the mount options of the same names.
 #[derive(Clone)]
 pub struct Config {
-    /// When fsync(2) returns.
-    pub fsync: FsyncTarget,
+    /// fsync(2) returns when the object is in the store, not when bytes, size and name survive a power cut of this
+    /// machine.
+    pub fsync_waits_for_store: bool,
+    /// close(2) of what was written returns when the object is in the store, not when it survives the end of the
+    /// daemon.
+    pub close_waits_for_store: bool,
     /// How long what the store said is believed. Zero: every open asks.
     pub revalidate: Duration,
     /// Owner of objects that carry none.

@@ -335,12 +335,15 @@ impl Vfs {
     }
 
     /// close(2) of one descriptor: what was written is recorded, and survives a crash of the
-    /// daemon. The last word is at [`Vfs::release`].
+    /// daemon, or of the machine where the store is waited for. The last word is at [`Vfs::release`].
     pub async fn flush(&self, handle: u64) -> Result<()> {
         let handle = self.inner.opens.handle(handle).ok_or(Errno::EBADF)?;
-        match handle.writes {
-            true => self.settle(&handle.file).await,
-            false => Ok(()),
+        if !handle.writes {
+            return Ok(());
+        }
+        match self.inner.config.close_waits_for_store {
+            true => self.flush_to_store(handle.file.ino).await,
+            false => self.settle(&handle.file).await,
         }
     }
 

@@ -24,12 +24,18 @@ impl Journal {
         })
     }
 
-    /// As [`Journal::evicted`], of a file that stays open and so keeps its extent file, which may be
-    /// punched once this is durable.
-    pub async fn evicted_open(&self, ino: Ino, epoch: Epoch) -> Result<bool, Error> {
+    /// As [`Journal::evicted`], of a file that stays open and so keeps its extent file, of this `generation`, which
+    /// may be punched once this is durable.
+    pub async fn evicted_open(
+        &self,
+        ino: Ino,
+        epoch: Epoch,
+        generation: u64,
+    ) -> Result<bool, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
-            let clean = is_clean(&row.inode, epoch);
+            // An object that others replaced is another generation of the same epoch.
+            let clean = is_clean(&row.inode, epoch) && row.inode.content.generation == generation;
             if clean {
                 row.inode.content.valid = row.inode.size;
                 row.inode.content.seal = None;

@@ -143,6 +143,14 @@ impl Answer {
         bytes
     }
 
+    /// Bytes of a part of an object (206 Partial Content).
+    pub(super) fn part_bytes(&self) -> u64 {
+        match self.head.first().is_some_and(|line| line.contains(" 206 ")) {
+            true => self.body.len() as u64,
+            false => 0,
+        }
+    }
+
     pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
         to.write_all(&self.bytes())
     }

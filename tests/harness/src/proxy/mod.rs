@@ -98,6 +98,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     requests: Vec<String>,
+    fetched_bytes: u64,
     hold: Option<Hold>,
     held: bool,
     judge: Option<Judge>,
@@ -168,9 +169,16 @@ impl Proxy {
         self.shared.state().requests.clone()
     }
 
+    /// Bytes of objects in the answers so far, of which the requests asked for a range.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.shared.state().fetched_bytes
+    }
+
     /// Forgets the requests so far.
     pub fn forget(&self) {
-        self.shared.state().requests.clear();
+        let mut state = self.shared.state();
+        state.requests.clear();
+        state.fetched_bytes = 0;
     }
 
     /// Requests so far whose first line is so.
@@ -293,6 +301,7 @@ impl Shared {
                 Some(Fault::WrongEtag) => answer.change_etag(),
                 _ => {}
             }
+            self.state().fetched_bytes += answer.part_bytes();
             answer.write(&mut &*client)?;
             if answer.closes {
                 return Ok(());
