@@ -40,8 +40,12 @@ impl Vfs {
             return Ok(file.extents.read_hot(offset, len).await?);
         }
         self.foresee(file, &wanted, valid);
-        let pieces = self.arrive(file, &Arc::new(here), wanted).await?;
-        assemble(file, offset..end, pieces).await
+        // Until all is read: what is given up in between would read as zeros.
+        let here = Arc::new(here);
+        let pieces = self.arrive(file, &here, wanted).await?;
+        let assembled = assemble(file, offset..end, pieces).await;
+        drop(here);
+        assembled
     }
 
     /// Starts on what may be read next.
