@@ -6,17 +6,20 @@
 //! wait, for what is fetched ahead, and for `fused load`. An error reaches every reader that needs the bytes; the next
 //! read tries again.
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use extents::ExtentId;
 use futures::{TryStreamExt, stream};
 use journal::Origin;
 use nix::errno::Errno;
+use parking_lot::Mutex;
 
 use super::arrivals::{Moment, Room, Shelf};
-use super::flights::Claim;
+use super::flights::{Claim, Flights};
 use super::open_table::OpenFile;
 use super::readahead::WINDOW_BYTES_MAX;
 use super::{Error, Result, Vfs, extent_id};
@@ -59,6 +62,8 @@ pub struct Fetcher {
     now: Shelf,
     ahead: Shelf,
     load: Shelf,
+    /// What is under way of files that are open, or were when it began. Locked for moments.
+    flights: Mutex<HashMap<ExtentId, Weak<Flights>>>,
 }
 
 impl Default for Fetcher {
@@ -67,6 +72,7 @@ impl Default for Fetcher {
             now: Shelf::new(Wish::Now.bytes_max()),
             ahead: Shelf::new(Wish::Ahead.bytes_max()),
             load: Shelf::new(Wish::Load.bytes_max()),
+            flights: Mutex::default(),
         }
     }
 }
@@ -79,6 +85,20 @@ impl Fetcher {
             Wish::Ahead => Some(&self.ahead),
             Wish::Load => None,
         }
+    }
+
+    /// The flights of an extent file: what one open has begun to fetch, the next does not fetch again.
+    pub(super) fn flights_of(&self, id: ExtentId) -> Arc<Flights> {
+        let mut flights = self.flights.lock();
+        if let Some(known) = flights.get(&id).and_then(Weak::upgrade) {
+            return known;
+        }
+        if flights.len() == flights.capacity() {
+            flights.retain(|_, known| known.strong_count() > 0);
+        }
+        let new = Arc::default();
+        flights.insert(id, Arc::downgrade(&new));
+        new
     }
 
     /// Memory for a request of a load. Apart from the request, because a load may end while it waits for it.

@@ -244,7 +244,9 @@ impl Vfs {
             false => Mode::Daemon,
         };
         let agreed = Agreed::with(&Seen { stat, changes: 0 }, now());
-        Ok(Arc::new(OpenFile::new(inode, mode, extents, agreed)))
+        let flights = self.inner.fetcher.flights_of(extents.id());
+        let file = OpenFile::new(inode, mode, extents, agreed);
+        Ok(Arc::new(file.with_flights(flights)))
     }
 
     fn may_pass_through(&self, inode: &Inode) -> bool {

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use super::Result;
 use super::changes::{Agreed, Changes, Seen};
 use super::fetch_state::FetchState;
+use super::flights::Flights;
 
 /// Who moves the bytes of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,12 @@ impl OpenFile {
             changes: Changes::new(inode, agreed),
             needs_writeback: AtomicBool::new(false),
         }
+    }
+
+    /// The same, with what is being fetched for an open before this one.
+    pub fn with_flights(mut self, flights: Arc<Flights>) -> Self {
+        self.fetch.flights = flights;
+        self
     }
 
     /// Whether somebody has it open for writing.

@@ -14,7 +14,7 @@ mod readers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::{Cache, Mount, Proxy, Store, fused};
+use harness::{Cache, Mount, Proxy, Store, fused, wait_until};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -61,6 +61,20 @@ impl Stand {
         options.start()
     }
 
+    /// What readers have had may still be on its way to the disk.
+    fn wait_until_kept(&self, mount: &Mount) {
+        let resident = || -> u64 {
+            let files = (0..self.library.len()).map(|file| self.library.name(file));
+            let bytes = files.map(|name| mount.attribute(name, "user.fused.resident"));
+            bytes.map(|text| text.trim().parse::<u64>().unwrap()).sum()
+        };
+        wait_until("what was read is kept", Duration::from_secs(30), || {
+            let before = resident();
+            std::thread::sleep(Duration::from_millis(300));
+            before == resident()
+        });
+    }
+
     /// Reads for a while. Nobody else is there, so nothing may fail.
     fn read(&self, mount: &Mount, reads: usize) {
         let readers = Readers::start(mount.path(), &self.library, SEED, READERS, Some(reads));
@@ -79,6 +93,7 @@ fn cold_half_warm_and_warm(passthrough: &str) {
     for _ in 0..2 {
         let mount = stand.mount(&options);
         stand.read(&mount, 150);
+        stand.wait_until_kept(&mount);
         mount.unmount();
     }
     let fetched = stand.proxy.fetched_bytes();
