@@ -77,7 +77,6 @@ fn queries_of_a_table_fetch_little_more_than_they_need() {
         let cold: Value = serde_json::from_str(&run(&[question], &path, &[])).unwrap();
         let fetched = dataset.proxy.fetched_bytes();
         let needed = cold["needed"].as_u64().unwrap();
-        eprintln!("{question}: {needed} bytes needed, {fetched} fetched");
         assert!(fetched >= needed, "{question}: {fetched} of {needed}");
         assert!(
             fetched <= 2 * needed + (1 << 20),
@@ -105,7 +104,6 @@ fn a_folder_of_images_is_fetched_in_the_first_epoch(count: usize) {
             .proxy
             .count(|line| line.starts_with("GET") && line.contains(".jpg"));
         assert_eq!(gets, count, "one request an image: {order:?}");
-        eprintln!("{order:?}: {said}, {}", mount.status()["prefetched"]);
     }
 }
 
