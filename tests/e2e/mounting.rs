@@ -12,7 +12,8 @@ use nix::mount::{MntFlags, umount2};
 /// Nothing is mounted, the code is 1, and it says so in words that tell this failure from others.
 #[track_caller]
 fn fails(url: &str, environment: &[(String, String)], words: &[&str]) -> String {
-    let options = Mount::of_url(url, environment.to_vec());
+    let cache = Cache::new();
+    let options = Mount::of_url(url, environment.to_vec()).cache(&cache);
     let failed = options.try_start().expect_err("this can't be mounted");
     assert_eq!(failed.code, Some(1), "{}", failed.said);
     let said = failed.said.to_lowercase();
@@ -24,6 +25,8 @@ fn fails(url: &str, environment: &[(String, String)], words: &[&str]) -> String 
         !said.contains("fused-test-secret") && !said.contains("panicked"),
         "{said}"
     );
+    let journal = cache.path().join("journal");
+    assert!(!journal.exists(), "its reserve stays on the disk");
     failed.said
 }
 

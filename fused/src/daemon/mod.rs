@@ -104,16 +104,24 @@ async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<Open
     let node = journal::NodeId(cache_dir.identity().node);
     let probes = cache_dir.probes();
     // Both may take a second: asking a store what it can do, and replaying a log.
-    let (store, rows) = tokio::join!(
-        store::open(options, &probes),
-        store::open_rows(options, cache_dir)
-    );
+    let replay = async {
+        match cache_dir.journal().exists() {
+            true => store::open_rows(options, cache_dir).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let (store, rows) = tokio::join!(store::open(options, &probes), replay);
     let (url, remote, capabilities) = store?;
+    let rows = match rows? {
+        Some(rows) => rows,
+        // A new journal takes its reserve of the disk: not for a URL with a typing error.
+        None => store::open_rows(options, cache_dir).await?,
+    };
     let identity = journal::Identity {
         store_url: url.to_string(),
         node,
     };
-    let journal = journal::Journal::open(rows?, identity).await?;
+    let journal = journal::Journal::open(rows, identity).await?;
     Ok(OpenRooms {
         rooms: Rooms {
             journal,

@@ -161,7 +161,7 @@ impl Vfs {
         let id = prefetcher.sequences.lock().begin(ino, bytes);
         let vfs = self.clone();
         tokio::spawn(async move {
-            vfs.look_from(id, ino).await;
+            vfs.look_from(id, ino, bytes).await;
             drop(look);
         });
     }
@@ -219,7 +219,7 @@ impl Vfs {
     }
 
     /// Finds what follows the first file of a stream.
-    async fn look_from(&self, id: StreamId, ino: Ino) {
+    async fn look_from(&self, id: StreamId, ino: Ino, bytes: u64) {
         let place = match self.journal().primary_link(ino).await {
             Ok(Some((directory, name))) => Place {
                 directory,
@@ -236,7 +236,7 @@ impl Vfs {
         let found = self.after(&place).await;
         if let Some(by_number) = self.first_by_number(&place, &found).await {
             // Which of them its reader goes by is not known yet; both are expected.
-            let other = self.inner.prefetcher.sequences.lock().begin(ino, 0);
+            let other = self.inner.prefetcher.sequences.lock().begin(ino, bytes);
             let found = self.after(&by_number).await;
             self.has_found(other, found, by_number);
         }
@@ -302,12 +302,10 @@ impl Vfs {
         place: &Place,
         by_name: &Result<Vec<(Vec<u8>, Inode)>>,
     ) -> Option<Place> {
+        let nearest = by_name.as_ref().ok().and_then(|found| found.first());
         for at in 0..NUMBERS_MAX {
             let next = counted_up(&place.name, at)?;
-            let is_next =
-                |(name, inode): &&(Vec<u8>, Inode)| *name == next && inode.kind == Kind::File;
-            let near = by_name.as_ref().ok().and_then(|found| found.first());
-            if near.filter(is_next).is_some() {
+            if nearest.is_some_and(|(name, inode)| *name == next && inode.kind == Kind::File) {
                 return None;
             }
             if let Ok(Some(_)) = self.journal().lookup(place.directory, &next).await {
