@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use journal::{Epoch, Ino, Inode, Origin, Wanted};
+use journal::{Epoch, Ino, Inode, Origin, Unsynced, Wanted};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -163,6 +163,14 @@ impl Flusher {
                 changed = stopped.changed() => if changed.is_err() { return false },
             }
         }
+    }
+
+    /// Whether the work set holds this row, or what an earlier change made of it: it is not in the store yet. If
+    /// not, only the journal knows.
+    pub fn is_waiting(&self, row: &Unsynced) -> bool {
+        let work = self.inner.core.work.lock();
+        let item = work.get(row.ino);
+        item.is_some_and(|item| item.row.since <= row.since)
     }
 
     /// Where an inode is on its way.

@@ -3,29 +3,79 @@
 //! A step takes every key it touches at once (the key it writes and the key it copies from), in sorted
 //! order, so that two steps never wait for each other in a circle. Locks exist only while somebody holds
 //! or waits for them.
+//!
+//! Which keys a step touches is read before they are locked. Whether that must be read again under the locks
+//! is answered without keeping every key that was ever locked: keys share [`SLOTS`] places that say when one
+//! of them was let go last.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-type Registry = Arc<Mutex<HashMap<String, Arc<AsyncMutex<()>>>>>;
+/// Many more than steps at a time, or they would meet in them.
+const SLOTS: u64 = 4096;
+
+/// An instant in the order in which locks are let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn(u64);
+
+struct Registry {
+    locks: HashMap<String, Arc<AsyncMutex<()>>>,
+    now: Turn,
+    /// When a key of the slot was let go last.
+    let_go: Vec<Turn>,
+    hasher: RandomState,
+}
+
+impl Registry {
+    fn slot(&self, key: &str) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % SLOTS).unwrap_or(0)
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            locks: HashMap::new(),
+            now: Turn(0),
+            let_go: (0..SLOTS).map(|_| Turn(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+}
 
 /// The locks of all keys.
 #[derive(Clone, Default)]
 pub(crate) struct KeyLocks {
-    /// Protects the map only; never held across an await.
-    registry: Registry,
+    /// Protects the registry only; never held across an await.
+    registry: Arc<Mutex<Registry>>,
 }
 
 /// Holds the keys until dropped.
 pub(crate) struct KeyGuard {
-    registry: Registry,
+    registry: Arc<Mutex<Registry>>,
     held: Vec<(String, Option<OwnedMutexGuard<()>>)>,
 }
 
+impl KeyGuard {
+    /// Whether nobody else had one of the keys since then: what was read then is what would have been read under
+    /// the locks, as far as those who lock can change it. May say no where it is yes.
+    pub(crate) fn alone_since(&self, then: Turn) -> bool {
+        let registry = self.registry.lock();
+        let last = |key: &String| registry.let_go[registry.slot(key)];
+        self.held.iter().all(|(key, _)| last(key) <= then)
+    }
+}
+
 impl KeyLocks {
+    /// For [`KeyGuard::alone_since`].
+    pub(crate) fn now(&self) -> Turn {
+        self.registry.lock().now
+    }
+
     /// Waits for all of `keys`.
     pub(crate) async fn lock(&self, keys: impl IntoIterator<Item = String>) -> KeyGuard {
         let mut keys: Vec<String> = keys.into_iter().collect();
@@ -36,7 +86,7 @@ impl KeyLocks {
             held: Vec::with_capacity(keys.len()),
         };
         for key in keys {
-            let lock = Arc::clone(self.registry.lock().entry(key.clone()).or_default());
+            let lock = Arc::clone(self.registry.lock().locks.entry(key.clone()).or_default());
             // Registered before it is held: a wait that is cancelled cleans up as well.
             guard.held.push((key, None));
             let held = lock.lock_owned().await;
@@ -49,26 +99,32 @@ impl KeyLocks {
 
     /// Whether somebody holds or waits for this key just now.
     pub(crate) fn is_taken(&self, key: &str) -> bool {
-        self.registry.lock().contains_key(key)
+        self.registry.lock().locks.contains_key(key)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.registry.lock().len()
+        self.registry.lock().locks.len()
     }
 }
 
 impl Drop for KeyGuard {
     fn drop(&mut self) {
         let mut registry = self.registry.lock();
+        registry.now = Turn(registry.now.0 + 1);
         for (key, held) in self.held.drain(..) {
+            if held.is_some() {
+                let (slot, now) = (registry.slot(&key), registry.now);
+                registry.let_go[slot] = now;
+            }
             drop(held);
             // Only the map still knows it: nobody holds it, nobody waits.
             if registry
+                .locks
                 .get(&key)
                 .is_some_and(|lock| Arc::strong_count(lock) == 1)
             {
-                registry.remove(&key);
+                registry.locks.remove(&key);
             }
         }
     }
@@ -112,6 +168,22 @@ mod tests {
             done.unwrap();
         }
         assert_eq!(locks.len(), 0, "no lock is left behind");
+    }
+
+    #[tokio::test]
+    async fn whoever_had_the_key_meanwhile_is_noticed() {
+        let locks = KeyLocks::default();
+        let key = || ["a".to_owned()];
+        drop(locks.lock(key()).await);
+        let before = locks.now();
+        assert!(locks.lock(key()).await.alone_since(before));
+        let before = locks.now();
+        let held = locks.lock(key()).await;
+        let during = locks.now();
+        drop(held);
+        let guard = locks.lock(["b".to_owned(), "a".to_owned()]).await;
+        assert!(!guard.alone_since(before) && !guard.alone_since(during));
+        assert!(guard.alone_since(locks.now()));
     }
 
     #[tokio::test]

@@ -469,6 +469,13 @@ impl Reconciler {
             item.running = false;
             item.row.seq
         };
+        // The usual end costs one row.
+        let is_done = matches!(report.outcome, Outcome::Clean)
+            && core.journal().unsynced_row(ino).await?.is_none();
+        if is_done {
+            core.work.lock().remove(ino);
+            return Ok(());
+        }
         if !scan::look(&core, ino, self.scans).await? {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! One step for one inode: lock its keys, look, plan, do.
 //!
-//! The keys to lock follow from the inode and its path, which may change until the locks are held; so they
-//! are computed again under the locks, and if they differ the locks are let go and taken anew.
+//! The keys to lock follow from the inode and its path, which another step may change until the locks are held;
+//! if one had them meanwhile, they are computed again under the locks, and if they differ the locks are let go
+//! and taken anew.
 
 use journal::{FlushOutcome, Ino, Kind, Wanted};
 use remote::ObjectKey;
@@ -80,16 +81,20 @@ pub(crate) async fn take(core: &Core, job: Job) -> Report {
 
 async fn attempt(core: &Core, job: Job, label: &mut String) -> Result<Outcome, Error> {
     for _ in 0..LOCK_ATTEMPTS_MAX {
-        let Some(wanted) = core.journal().wanted(job.ino).await? else {
+        let before = core.locks.now();
+        let Some(mut wanted) = core.journal().wanted(job.ino).await? else {
             return Ok(Outcome::Clean);
         };
         let touched = touched_keys(&wanted);
-        let _locks = core.locks.lock(touched.clone()).await;
-        let Some(wanted) = core.journal().wanted(job.ino).await? else {
-            return Ok(Outcome::Clean);
-        };
-        if touched_keys(&wanted) != touched {
-            continue;
+        let locks = core.locks.lock(touched.clone()).await;
+        if !locks.alone_since(before) {
+            let Some(now) = core.journal().wanted(job.ino).await? else {
+                return Ok(Outcome::Clean);
+            };
+            if touched_keys(&now) != touched {
+                continue;
+            }
+            wanted = now;
         }
         if let Some(key) = wanted_key(&wanted) {
             *label = key.0;
