@@ -1,10 +1,11 @@
 //! A bucket that was there before: it appears as a tree, whatever keys it holds.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use harness::{Mount, Random, Store, same_bytes, scratch};
+use harness::{Cache, Mount, Random, Store, same_bytes, scratch, tool};
 
 fn names(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).unwrap();
@@ -345,4 +346,91 @@ fn what_others_put_is_opened_by_who_would_make_it_and_not_in_the_way() {
     sleep_until(second + 2, 300);
     let opened = fs::File::options().create(true).append(true).open(&wanted);
     assert_eq!(opened.unwrap().metadata().unwrap().len(), 6);
+}
+
+/// A bucket with files of several owners and modes, which another mount left there.
+fn of_several_owners() -> Store {
+    let store = Store::seaweedfs();
+    let mount = Mount::of(&store).start();
+    fs::create_dir(mount.join("d")).unwrap();
+    for (name, mode, owner) in [
+        ("open", 0o644, 0),
+        ("secret", 0o600, 4711),
+        ("run", 0o750, 4711),
+    ] {
+        let path = mount.join("d").join(name);
+        fs::write(&path, name).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), Some(owner)).unwrap();
+    }
+    mount.sync();
+    mount.unmount();
+    store
+}
+
+fn mode_and_owner(path: &Path) -> (u32, u32) {
+    let stat = fs::metadata(path).unwrap();
+    (stat.mode() & 0o7777, stat.uid())
+}
+
+#[test]
+fn with_attributes_of_the_listing_a_tree_is_shown_without_asking_for_each_object() {
+    harness::require_mounts!();
+    let store = of_several_owners();
+    let proxy = store.proxy();
+    let options = Mount::of(&store)
+        .option("attributes=listing")
+        .cache(&Cache::new());
+    let mount = options.through(&proxy).start();
+    let before = proxy.count(|request| request.starts_with("HEAD"));
+    let dir = mount.join("d");
+    let shown: Vec<(u32, u32)> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| mode_and_owner(&entry.unwrap().path()))
+        .collect();
+    assert_eq!(shown, [(0o644, 0); 3]);
+    let asked = proxy.count(|request| request.starts_with("HEAD")) - before;
+    assert!(
+        asked <= 1,
+        "{asked} objects were asked for: {:?}",
+        proxy.requests()
+    );
+    // Who opens it gets what the object says, also the right to.
+    assert_eq!(fs::read(dir.join("open")).unwrap(), b"open");
+    let as_other = |command: &[&str]| {
+        let setpriv = tool("setpriv").expect("setpriv");
+        let user = ["--reuid=4712", "--regid=4712", "--clear-groups", "--"];
+        setpriv.args(user).args(command).within(&dir).run()
+    };
+    let refused = as_other(&["cat", "secret"]).fails_with(1);
+    assert!(refused.contains("Permission denied"), "{refused}");
+    as_other(&["cat", "open"]).success();
+    assert_eq!(mode_and_owner(&dir.join("secret")), (0o600, 4711));
+    assert_eq!(fs::read(dir.join("secret")).unwrap(), b"secret");
+    // What is changed keeps the rest.
+    fs::set_permissions(dir.join("run"), Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(mode_and_owner(&dir.join("run")), (0o700, 4711));
+    fs::rename(dir.join("open"), mount.join("moved")).unwrap();
+    mount.sync();
+    mount.unmount();
+    let mount = Mount::of(&store).cache(&Cache::new()).start();
+    assert_eq!(mode_and_owner(&mount.join("d/run")), (0o700, 4711));
+    assert_eq!(mode_and_owner(&mount.join("d/secret")), (0o600, 4711));
+    assert_eq!(fs::read(mount.join("moved")).unwrap(), b"open");
+}
+
+#[test]
+fn a_file_that_was_only_listed_keeps_its_owner_when_it_is_renamed() {
+    harness::require_mounts!();
+    let store = of_several_owners();
+    let options = Mount::of(&store)
+        .option("attributes=listing")
+        .cache(&Cache::new());
+    let mount = options.start();
+    assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 3);
+    fs::rename(mount.join("d/secret"), mount.join("moved")).unwrap();
+    mount.sync();
+    mount.unmount();
+    let mount = Mount::of(&store).cache(&Cache::new()).start();
+    assert_eq!(mode_and_owner(&mount.join("moved")), (0o600, 4711));
 }

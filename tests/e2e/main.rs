@@ -33,6 +33,7 @@ mod namespace;
 mod other_stores;
 mod outages;
 mod partial_files;
+mod path_rules;
 mod pinning;
 mod prefetching;
 mod removed_names;

@@ -30,6 +30,8 @@ pub(super) struct Report {
     bytes: u64,
     /// Files that were in the cache already.
     resident: u64,
+    /// Files that by a rule do not stay in the cache.
+    skipped: u64,
     /// How long it took.
     elapsed_s: f64,
     /// What could not be loaded, by absolute path, and why.
@@ -102,6 +104,7 @@ fn load_mount(
     report.files += loaded.files;
     report.bytes += loaded.bytes;
     report.resident += loaded.resident;
+    report.skipped += loaded.skipped;
     report.failed_total += loaded.failed_total.max(loaded.failed.len() as u64);
     report
         .failed
@@ -130,13 +133,15 @@ fn summary(report: &Report) -> String {
         0 => String::new(),
         count => format!("; {} here already", files(count)),
     };
-    if report.files == 0 {
-        return match report.resident {
-            0 => "no files there\n".to_owned(),
-            _ => "everything was here already\n".to_owned(),
-        };
+    let skipped = match report.skipped {
+        0 => String::new(),
+        count => format!("; {} not to stay here by a rule", files(count)),
+    };
+    match (report.files, report.resident, report.skipped) {
+        (0, 0, 0) => "no files there\n".to_owned(),
+        (0, _, 0) => "everything was here already\n".to_owned(),
+        _ => format!("{}{here}{skipped}\n", fetched(report)),
     }
-    format!("{}{here}\n", fetched(report))
 }
 
 fn fetched(report: &Report) -> String {
@@ -184,6 +189,12 @@ mod tests {
         assert_eq!(
             summary(&report),
             "1 file, 4.0 MiB loaded (2 s, 2.0 MiB/s); 3 files here already\n"
+        );
+        report.resident = 0;
+        report.skipped = 1;
+        assert_eq!(
+            summary(&report),
+            "1 file, 4.0 MiB loaded (2 s, 2.0 MiB/s); 1 file not to stay here by a rule\n"
         );
     }
 

@@ -46,6 +46,7 @@ fn told(loaded: vfs::Loaded) -> Loaded {
         files: loaded.files,
         bytes: loaded.bytes,
         resident: loaded.resident,
+        skipped: loaded.skipped,
         failed: loaded.failures.into_iter().map(failed).collect(),
         failed_total: loaded.failures_total,
         stopped: loaded.stopped.map(sentence),

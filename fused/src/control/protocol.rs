@@ -173,6 +173,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// Files that were all in the cache already.
     pub resident: u64,
+    /// Files that by a rule do not stay in the cache.
+    pub skipped: u64,
     /// What could not be loaded. The daemon may name the first ones only.
     pub failed: Vec<Failed>,
     /// How many could not (at least the length of `failed`).

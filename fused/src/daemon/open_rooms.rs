@@ -7,7 +7,7 @@ use std::sync::Arc;
 use flusher::{Flusher, FlusherConfig, Rooms};
 
 use super::Error;
-use crate::options::{MountOptions, OnConflict, Passthrough, PublishOrder, SafeAt};
+use crate::options::{AttributesFrom, MountOptions, OnConflict, Passthrough, PublishOrder, SafeAt};
 use crate::vfs::{self, Invalidate, Listener, Vfs};
 
 /// What the daemon is made of, opened.
@@ -37,6 +37,7 @@ impl OpenRooms {
         config.memory_bytes_max = options.upload_memory;
         config.uploads_max = options.uploads_max;
         config.settle = options.settle;
+        config.settle_temporary = config.settle_temporary.max(options.settle);
         config.on_conflict = match options.on_conflict {
             OnConflict::KeepBoth => flusher::OnConflict::KeepBoth,
             OnConflict::Ours => flusher::OnConflict::Ours,
@@ -59,6 +60,7 @@ impl OpenRooms {
             fsync_waits_for_store: options.fsync == SafeAt::Store,
             close_waits_for_store: options.close == SafeAt::Store,
             revalidate: options.revalidate,
+            shows_what_is_listed: options.attributes == AttributesFrom::Listing,
             uid: options.uid,
             gid: options.gid,
             umask: options.umask,
@@ -68,6 +70,7 @@ impl OpenRooms {
             settle: options.settle,
             passthrough: options.passthrough == Passthrough::Auto,
             prefetch: options.prefetch,
+            rules: rules(options),
         };
         let vfs = Vfs::new(
             config,
@@ -125,4 +128,18 @@ impl OpenRooms {
             .mark_clean()
             .map_err(|error| Error::Recovery(error.into()))
     }
+}
+
+fn rules(options: &MountOptions) -> Option<vfs::Rules> {
+    let rules = options.rules.clone();
+    let close = options.close;
+    let rule_of = move |path: &[u8]| {
+        let rule = rules.of(path)?;
+        Some(vfs::Rule {
+            ttl: rule.ttl,
+            skip: rule.skip,
+            close_waits_for_store: rule.close.unwrap_or(close) == SafeAt::Store,
+        })
+    };
+    (!options.rules.is_empty()).then(|| Arc::new(rule_of) as vfs::Rules)
 }

@@ -7,15 +7,19 @@
 //!
 //! [s3]
 //! endpoint = "http://127.0.0.1:9000"
+//!
+//! [[rules]]
+//! paths = ["*.tmp"]
+//! skip = true
 //! ```
 //!
 //! Keys are the names of the option table; switches are `true` or `false`; numbers may be written bare.
-//! The tables are the business of `remote`: they are handed on as they are.
+//! The tables are the business of `remote`: they are handed on as they are. Rules: see `rules`.
 
 use std::path::Path;
 
 use super::table::{self, Form};
-use super::{Error, MountOptions};
+use super::{Error, MountOptions, rules};
 
 /// Tables for the store, one a family of URLs.
 const STORE_TABLES: &[&str] = &["s3", "gs", "azure", "hdfs"];
@@ -59,6 +63,10 @@ fn set(options: &mut MountOptions, name: &str, value: toml::Value) -> Result<(),
                 "this is a table: write it as a heading in brackets, its settings below",
             )),
         };
+    }
+    if name == "rules" {
+        options.rules = rules::parse(&value).map_err(|problem| bad(&problem))?;
+        return Ok(());
     }
     let Some(row) = table::row(name) else {
         return if table::is_private_word(name) {

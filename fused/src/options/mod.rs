@@ -19,6 +19,7 @@ mod file;
 mod help;
 mod list;
 mod place;
+mod rules;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub(crate) use help::ignored_words;
 pub use help::{HelpRow, help_rows, help_text};
 pub use list::{escape, split};
 pub use place::default_cache_dir;
+pub use rules::{PathRule, PathRules};
 pub use values::{format_bytes, format_duration};
 
 /// Everything that a mount needs to know, complete and checked.
@@ -58,6 +60,8 @@ pub struct MountOptions {
     pub close: SafeAt,
     /// A cached file is compared with the store at open when the last comparison is older than this.
     pub revalidate: Duration,
+    /// Where attributes come from that only the store has.
+    pub attributes: AttributesFrom,
     /// Owner of files and directories whose object names none.
     pub uid: u32,
     /// Group of files and directories whose object names none.
@@ -98,6 +102,8 @@ pub struct MountOptions {
     pub fsname: Option<String>,
     /// Flags for the mount itself.
     pub flags: MountFlags,
+    /// `[[rules]]` of the TOML file.
+    pub rules: PathRules,
     /// `[s3]`, `[gs]`, `[azure]` and `[hdfs]` of the TOML file.
     pub store: StoreSettings,
 }
@@ -153,6 +159,15 @@ pub enum SafeAt {
     Local,
     /// The object is in the store.
     Store,
+}
+
+/// Where owner, mode and times of a file come from that only the store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttributesFrom {
+    /// Each object is asked.
+    Object,
+    /// What a listing has will do, until the file is opened or changed.
+    Listing,
 }
 
 /// What is done when somebody else has changed an object that is to be written.

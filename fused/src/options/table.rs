@@ -9,8 +9,8 @@ use std::path::Path;
 use remote::StoreUrl;
 
 use super::{
-    CacheSize, Error, JournalKind, LogLevel, MountFlags, MountOptions, OnConflict, Passthrough,
-    PublishOrder, SafeAt, StoreSettings, place, values,
+    AttributesFrom, CacheSize, Error, JournalKind, LogLevel, MountFlags, MountOptions, OnConflict,
+    Passthrough, PathRules, PublishOrder, SafeAt, StoreSettings, place, values,
 };
 
 /// One option.
@@ -77,6 +77,7 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         fsync: SafeAt::Local,
         close: SafeAt::Local,
         revalidate: std::time::Duration::ZERO,
+        attributes: AttributesFrom::Object,
         uid: effective.as_raw(),
         gid: nix::unistd::getegid().as_raw(),
         umask: 0,
@@ -97,6 +98,7 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         config: None,
         fsname: None,
         flags: MountFlags::default(),
+        rules: PathRules::default(),
         store: StoreSettings::default(),
     })
 }
@@ -294,6 +296,11 @@ pub(super) const ROWS: &[Row] = &[
         |o, v| { o.revalidate = values::duration(v)?; Ok(()) },
         "Opening a cached file asks the store for a newer version when the last look is older than this. 0 asks at \
          every open."),
+    value("attributes", "object|listing", Preset::Text("object"),
+        |o, v| { o.attributes = values::attributes_from(v)?; Ok(()) },
+        "Where owner, mode and times of a file come from that is only in the store. object: each object is asked \
+         for its own when it is shown. listing: until it is opened or changed, `ls -l` shows the time of its upload, \
+         and what uid, gid and umask say; a large bucket is shown as fast as it can be listed."),
     value("uid", "USER", Preset::Told("the user who mounts"),
         |o, v| { o.uid = values::user(v)?; Ok(()) },
         "Owner, by name or number, of files whose objects carry none."),
@@ -358,8 +365,10 @@ pub(super) const ROWS: &[Row] = &[
         "Where a background mount writes its log; a file given here is appended to and never rotated. A \
          foreground mount logs to standard error."),
     Row { name: "config", form: Form::Config, preset: Preset::Told("none"),
-        help: "TOML file with any of these options as keys, and with tables [s3], [gs], [azure], [hdfs] for the \
-               store's endpoint and credentials. What stands in an -o list wins." },
+        help: "TOML file with any of these options as keys, with tables [s3], [gs], [azure], [hdfs] for the store's \
+               endpoint and credentials, and with [[rules]] for some paths: each has paths = [PATTERN, ...] as in \
+               gitignore(5), and skip = true (nothing stays in the cache), ttl = \"TIME\" (bytes stay so long after \
+               their last use) or close = \"store\". The last that matches holds. What stands in an -o list wins." },
     value("fsname", "TEXT", Preset::Told("the URL"),
         |o, v| { o.fsname = Some(v.to_owned()); Ok(()) },
         "What df and mount show as the source."),

@@ -403,3 +403,64 @@ fn what_is_no_url_is_refused() {
         );
     }
 }
+
+#[test]
+fn patterns_of_rules_are_those_of_gitignore_and_the_last_that_matches_holds() {
+    let toml = "[[rules]]\npaths = [\"*.tmp\", \"/data/raw/\"]\nskip = true\n\
+                [[rules]]\npaths = [\"data/*/keep.tmp\", \"a/**/z\"]\nttl = \"2m\"\nclose = \"store\"\n";
+    let options = with_file(toml, "").unwrap();
+    let skip = PathRule {
+        skip: true,
+        ..PathRule::default()
+    };
+    let stay = PathRule {
+        ttl: Some(Duration::from_secs(120)),
+        close: Some(SafeAt::Store),
+        ..PathRule::default()
+    };
+    for (path, rule) in [
+        ("x.tmp", Some(skip)),
+        ("deep/down/x.tmp", Some(skip)),
+        ("dir.tmp/below", Some(skip)),
+        ("data/raw", Some(skip)),
+        ("data/raw/1/2", Some(skip)),
+        ("other/data/raw/1", None),
+        ("data/rawer", None),
+        ("data/x/keep.tmp", Some(stay)),
+        ("data/x/y/keep.tmp", Some(skip)),
+        ("a/z", Some(stay)),
+        ("a/b/c/z/below", Some(stay)),
+        ("x.tmpl", None),
+    ] {
+        assert_eq!(options.rules.of(path.as_bytes()), rule, "{path}");
+    }
+    assert_eq!(options.rules.of(b"\xff\xfe.tmp"), Some(skip));
+}
+
+#[test]
+fn rules_that_are_none_are_told() {
+    for (toml, part) in [
+        ("rules = 1", "below a heading [[rules]]"),
+        ("[rules]\nskip = true", "below a heading [[rules]]"),
+        ("[[rules]]\nskip = true", "number 1: `paths` is a list"),
+        ("[[rules]]\npaths = \"a\"", "`paths` is a list"),
+        ("[[rules]]\npaths = [\"/\"]", "names nothing below"),
+        (
+            "[[rules]]\npaths = [\"a\"]\n[[rules]]\npaths = [\"{a\"]",
+            "number 2: `{a` is no pattern",
+        ),
+        (
+            "[[rules]]\npaths = [\"a\"]\nskip = 1",
+            "`skip` is true or false",
+        ),
+        ("[[rules]]\npaths = [\"a\"]\nttl = true", "`ttl` is a time"),
+        ("[[rules]]\npaths = [\"a\"]\nclose = \"moon\"", "moon"),
+        ("[[rules]]\npaths = [\"a\"]\nkeep = 1", "there is no `keep`"),
+    ] {
+        let sentence = with_file(toml, "").expect_err(toml).to_string();
+        assert!(
+            sentence.contains(part) && sentence.contains("fused.toml"),
+            "{sentence}"
+        );
+    }
+}

@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CacheSize, JournalKind, LogLevel, OnConflict, Passthrough, PublishOrder, SafeAt};
+use super::{
+    AttributesFrom, CacheSize, JournalKind, LogLevel, OnConflict, Passthrough, PublishOrder, SafeAt,
+};
 
 const SIZE_HINT: &str = "write a size such as 500M, 100G, 1.5T or 10GiB";
 const TIME_HINT: &str = "write a time such as 500ms, 60s, 2m or 1h";
@@ -184,6 +186,14 @@ pub(super) fn passthrough(text: &str) -> Result<Passthrough, String> {
         "auto" => Ok(Passthrough::Auto),
         "off" => Ok(Passthrough::Off),
         _ => Err(format!("`{text}` is neither auto nor off")),
+    }
+}
+
+pub(super) fn attributes_from(text: &str) -> Result<AttributesFrom, String> {
+    match text {
+        "object" => Ok(AttributesFrom::Object),
+        "listing" => Ok(AttributesFrom::Listing),
+        _ => Err(format!("`{text}` is neither object nor listing")),
     }
 }
 

@@ -50,7 +50,7 @@ impl Vfs {
         }
         let ino = inode.ino;
         // Whoever looks at it next finds its attributes here as well.
-        self.learn(inode).await?;
+        self.learn_anyway(inode).await?;
         let opened = self.open_unnoticed(ino, OpenRequest::default()).await?;
         let fetched = self.fetch_all(&opened.file, bringer).await;
         let stat = opened.file.extents.stat();

@@ -125,10 +125,10 @@ impl Tenants {
     }
 
     /// What a census found, those used longest ago first.
-    fn counted(&self, found: &[(Ino, u64)]) {
+    fn counted(&self, found: &[Tenant]) {
         for chunk in found.chunks(CHUNK) {
             let mut known = self.known.lock();
-            for (ino, bytes) in chunk {
+            for Tenant { ino, bytes, .. } in chunk {
                 if !known.order.knows(*ino) && !known.dirty.contains_key(ino) {
                     known.order.keep_longer(*ino, *bytes);
                 }
@@ -137,7 +137,7 @@ impl Tenants {
         let mut known = self.known.lock();
         if !known.dirty.is_empty() {
             // What was removed before it was uploaded.
-            let here: HashSet<Ino> = found.iter().map(|(ino, _)| *ino).collect();
+            let here: HashSet<Ino> = found.iter().map(|tenant| tenant.ino).collect();
             known.dirty.retain(|ino, _| here.contains(ino));
         }
         *self.counted.lock() = Some(Instant::now());
@@ -226,26 +226,38 @@ impl Vfs {
         // It panicked, which has been told.
         let mut found = found.map_err(|_| Errno::EIO)??;
         // What is open is told when it is closed; it may be a first use.
-        found.retain(|(ino, _)| self.inner.opens.get(*ino).is_none());
+        found.retain(|tenant| self.inner.opens.get(tenant.ino).is_none());
         tenants.counted(&found);
         Ok(())
     }
 }
 
-/// The files in the cache with their bytes, those used longest ago first.
-fn census(store: &ExtentStore) -> Result<Vec<(Ino, u64)>> {
+/// A file in the cache that a census found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tenant {
+    /// In seconds since 1970, as far as the file system has it.
+    pub last_use: i64,
+    pub ino: Ino,
+    pub bytes: u64,
+}
+
+/// The files in the cache, those used longest ago first.
+pub(super) fn census(store: &ExtentStore) -> Result<Vec<Tenant>> {
     let mut found = Vec::new();
     for id in store.list() {
         let id = id?;
         if let Some(standing) = store.standing(id)?
             && standing.allocated_bytes > 0
         {
-            found.push((standing.last_use, Ino(id.ino), standing.allocated_bytes));
+            found.push(Tenant {
+                last_use: standing.last_use,
+                ino: Ino(id.ino),
+                bytes: standing.allocated_bytes,
+            });
         }
     }
     found.sort_unstable();
-    let found = found.into_iter().map(|(_, ino, bytes)| (ino, bytes));
-    Ok(found.collect())
+    Ok(found)
 }
 
 /// Starts the evicting task; it ends when the file system is gone.
@@ -265,6 +277,9 @@ pub fn spawn(inner: &Arc<Inner>) {
             };
             let vfs = Vfs { inner };
             vfs.look_at_budget();
+            if let Err(error) = vfs.let_expired_go().await {
+                tracing::error!(%error, "cannot give up what is not to stay in the cache");
+            }
             if let Err(error) = vfs.look_for_space().await {
                 tracing::error!(%error, "cannot free cache space");
             }
@@ -303,7 +318,12 @@ mod tests {
             tenants.closed(Ino(ino), 5);
             tenants.turn();
         }
-        tenants.counted(&[(Ino(2), 5), (Ino(3), 7)]);
+        let tenant = |ino, bytes| Tenant {
+            last_use: 0,
+            ino: Ino(ino),
+            bytes,
+        };
+        tenants.counted(&[tenant(2, 5), tenant(3, 7)]);
         assert!(!tenants.census_is_due(true), "just done");
         assert_eq!(tenants.turn(), Some((Ino(3), 7)));
         tenants.uploaded(Ino(1));

@@ -24,6 +24,9 @@ impl Events for Listener {
     fn clean(&self, ino: Ino) {
         if let Some(inner) = self.0.get().and_then(Weak::upgrade) {
             inner.space.tenants.uploaded(ino);
+            if inner.space.expiry.uploaded(ino) {
+                inner.space.grew();
+            }
         }
     }
 

@@ -401,8 +401,45 @@ impl Vfs {
     }
 
     /// Reads the metadata of an object that was only listed so far (mode, owner and times are not
-    /// in a listing).
+    /// in a listing), unless that will do to show it.
     pub(super) async fn learn(&self, inode: Inode) -> Result<Inode> {
+        match self.is_shown_unlearned(&inode) {
+            true => Ok(inode),
+            false => self.learn_anyway(inode).await,
+        }
+    }
+
+    /// Before a file is opened or changed that was shown as the listing has it: the kernel has judged by what was
+    /// shown. If the object says something else, it has to judge again (ESTALE makes it look the path up again, once).
+    pub(super) async fn learn_before_use(&self, ino: Ino) -> Result<()> {
+        if !self.inner.config.shows_what_is_listed {
+            return Ok(());
+        }
+        let shown = self.inode(ino).await?;
+        if !self.is_shown_unlearned(&shown) {
+            return Ok(());
+        }
+        let judged_by = |inode: &Inode| (inode.mode, inode.uid, inode.gid);
+        let learned = self.learn_anyway(shown.clone()).await?;
+        if learned.mtime != shown.mtime {
+            self.inner.parts.invalidate.inode(ino);
+        }
+        match judged_by(&learned) == judged_by(&shown) {
+            true => Ok(()),
+            false => Err(nix::errno::Errno::ESTALE.into()),
+        }
+    }
+
+    fn is_shown_unlearned(&self, inode: &Inode) -> bool {
+        let never_seen = |inode: &Inode| {
+            let origin = inode.content.origin.as_ref();
+            origin.is_some_and(|origin| origin.checked == Timestamp::default())
+        };
+        self.inner.config.shows_what_is_listed && self.is_unlearned(inode) && !never_seen(inode)
+    }
+
+    /// [`Self::learn`] also where that is not needed to show it.
+    pub(super) async fn learn_anyway(&self, inode: Inode) -> Result<Inode> {
         if !self.is_unlearned(&inode) {
             return Ok(inode);
         }
@@ -425,7 +462,7 @@ impl Vfs {
         if !inodes
             .iter()
             .flatten()
-            .any(|inode| self.is_unlearned(inode))
+            .any(|inode| self.is_unlearned(inode) && !self.is_shown_unlearned(inode))
         {
             return Ok(inodes);
         }

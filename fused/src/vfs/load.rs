@@ -61,6 +61,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// Files that were all here already.
     pub resident: u64,
+    /// Files that by a rule do not stay here.
+    pub skipped: u64,
     /// What could not be brought in: the first ones.
     pub failures: Vec<Unmet>,
     /// How many there were.
@@ -205,7 +207,8 @@ impl Job {
         let brought = self.bring_file(file.ino, &progress).await;
         drop(progress);
         match brought {
-            Ok(bytes) => self.brought(bytes),
+            Ok(Some(bytes)) => self.brought(bytes),
+            Ok(None) => self.state.lock().loaded.skipped += 1,
             // Removed since it was met.
             Err(Error::Posix(Errno::ENOENT | Errno::ESTALE)) => {}
             Err(_) if self.is_stopped() => {}
@@ -219,14 +222,17 @@ impl Job {
         self.state.lock().progress.files_left -= 1;
     }
 
-    /// The bytes that were fetched.
-    async fn bring_file(&self, ino: Ino, progress: &FileProgress<'_>) -> Result<u64> {
+    /// The bytes that were fetched; `None`: it is not to be here.
+    async fn bring_file(&self, ino: Ino, progress: &FileProgress<'_>) -> Result<Option<u64>> {
         let vfs = &self.vfs;
+        if vfs.is_skipped(ino).await? {
+            return Ok(None);
+        }
         let inode = vfs.inode(ino).await?;
         self.hold(ino);
         let brought = vfs.bring_in(inode, progress).await?;
         vfs.inner.space.tenants.wanted(ino, brought.takes_bytes);
-        Ok(brought.fetched_bytes)
+        Ok(Some(brought.fetched_bytes))
     }
 
     /// Until the load ends, the evictor leaves it alone.

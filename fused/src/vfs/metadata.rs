@@ -68,6 +68,7 @@ impl Vfs {
         caller: Caller,
     ) -> Result<Attributes> {
         self.writable()?;
+        self.learn_before_use(ino).await?;
         self.check_watched(ino).await?;
         if let Some(size) = set.size {
             self.truncate(ino, size).await?;

@@ -38,6 +38,7 @@ mod error;
 mod evict;
 mod eviction_order;
 mod evictor;
+mod expiry;
 mod fetch;
 mod fetch_state;
 mod flights;
@@ -57,6 +58,7 @@ mod recovery;
 mod replaced;
 mod residency_report;
 mod room;
+mod rules;
 mod sequences;
 mod set_id;
 mod space;
@@ -87,6 +89,7 @@ pub use pins::{Pinned, Unpinned, is_below};
 pub use prefetch::Prefetched;
 pub use recovery::Recovered;
 pub use residency_report::{Report, Residency};
+pub use rules::{Rule, Rules};
 pub use space::Space;
 pub use walk::{Met, Unmet, Walk};
 
@@ -101,6 +104,8 @@ pub struct Config {
     pub close_waits_for_store: bool,
     /// How long what the store said is believed. Zero: every open asks.
     pub revalidate: Duration,
+    /// What a listing has of an object will do until the file is opened or changed.
+    pub shows_what_is_listed: bool,
     /// Owner of objects that carry none.
     pub uid: u32,
     /// Group of objects that carry none.
@@ -120,6 +125,8 @@ pub struct Config {
     pub passthrough: bool,
     /// Whether files are brought in ahead of readers that go through a directory.
     pub prefetch: bool,
+    /// What holds for some paths only; `None` = nothing for any.
+    pub rules: Option<Rules>,
 }
 
 /// Tells the kernel to forget what it cached. Implementations must not wait for the kernel.

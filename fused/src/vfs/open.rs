@@ -46,6 +46,7 @@ const RELEASE_WAIT: Duration = Duration::from_millis(20);
 impl Vfs {
     /// open(2) of an existing regular file.
     pub async fn open(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
+        self.learn_before_use(ino).await?;
         let opened = self.open_unnoticed(ino, request).await?;
         opened.file.use_it();
         self.inner.space.tenants.opened(ino);
@@ -343,7 +344,9 @@ impl Vfs {
         if !handle.writes {
             return Ok(());
         }
-        match self.inner.config.close_waits_for_store {
+        let rule = self.rule_of(handle.file.ino).await?;
+        let waits = rule.map(|rule| rule.close_waits_for_store);
+        match waits.unwrap_or(self.inner.config.close_waits_for_store) {
             true => self.flush_to_store(handle.file.ino).await,
             false => self.settle(&handle.file).await,
         }
@@ -362,6 +365,9 @@ impl Vfs {
             self.release_gated(&slot, handle).await
         };
         self.inner.opens.put(ino, slot);
+        if self.inner.opens.get(ino).is_none() {
+            self.begin_time(ino).await?;
+        }
         released
     }
 

@@ -65,6 +65,7 @@ impl Vfs {
             }
         }
         self.inner.space.tenants.recount();
+        self.inner.space.expiry.recount();
         self.durable(paths).await?;
         Ok(unpinned)
     }

@@ -206,7 +206,7 @@ impl Vfs {
             return Ok(());
         }
         let inode = self.inode(ino).await?;
-        if inode.kind != Kind::File {
+        if inode.kind != Kind::File || self.is_skipped(ino).await? {
             return Ok(());
         }
         let brought = self.bring_in(inode, &Ahead(self)).await?;

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use tokio::sync::Notify;
 
 use super::evictor::Tenants;
+use super::expiry::Expiry;
 use super::room::Room;
 use super::{Error, Result, Vfs};
 
@@ -38,6 +39,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub struct Ledger {
     pub(super) tenants: Tenants,
+    pub(super) expiry: Expiry,
     pub(super) look: Arc<Notify>,
     /// Told at the end of each look.
     pub(super) freed: Notify,

@@ -95,6 +95,7 @@ impl Vfs {
         acl: Option<&Acl>,
         caller: Caller,
     ) -> Result<()> {
+        self.learn_before_use(ino).await?;
         let inode = self.inode(ino).await?;
         let keep = inode.mode & SET_GROUP_ID == 0 || caller.may_set_group_id(inode.gid);
         self.journal().set_acl(ino, kind, acl, keep, now()).await?;
