@@ -1,5 +1,6 @@
 """What the parts of the bench share: where things are, how a command is run."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -29,3 +30,8 @@ def wait_until(what, happened, limit_s=600):
         if time.monotonic() > deadline:
             sys.exit(f"waited {limit_s} s in vain: {what}")
         time.sleep(0.1)
+
+
+def drop_caches():
+    os.sync()
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")

@@ -4,14 +4,12 @@ The tree is this project's own dependencies, as cargo unpacked them: a few thous
 """
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import time
 
 from common import call, work
-from targets import Fused
 
 TREE_FILES = 4000
 FIO_SECONDS = 4
@@ -23,11 +21,6 @@ class SmallFiles:
         self.bench = bench
         self.archive = bench.base / "tree.tar"
         self.files = bench.options.entries
-        self.daemon = None
-
-    def stop(self):
-        if self.daemon:
-            self.daemon.stop()
 
     def timed(self, name, target, count, *command, **options):
         began = time.perf_counter()
@@ -76,20 +69,16 @@ class SmallFiles:
     def random(self, number):
         """4 KiB at random places of a resident file, through the page cache, also without passthrough."""
         bench = self.bench
-        if not self.daemon:
-            self.daemon = Fused(bench.base, bench.server, [*bench.options.o, "passthrough=off"], "daemon")
-        for target, directory in [*bench.in_turn(number), ("daemon", self.daemon.dir)]:
+        daemon = bench.without_passthrough()
+        for target, directory in [*bench.in_turn(number), ("daemon", daemon.dir)]:
             file = directory / "random"
             if not file.exists():
                 work("write", file, FIO_MIB << 20)
                 bench.quiet()
-                self.daemon.settle()
             for kind in ("randread", "randwrite"):
                 for depth in (1, 32):
                     # What the last one wrote is neither uploaded nor written to the disk meanwhile.
                     bench.quiet()
-                    self.daemon.settle()
-                    os.sync()
                     said = call(
                         "fio", "--name=r", f"--filename={file}", f"--rw={kind}", "--bs=4k", f"--size={FIO_MIB}m",
                         "--ioengine=psync" if depth == 1 else "--ioengine=io_uring", f"--iodepth={depth}",

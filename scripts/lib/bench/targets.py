@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,12 @@ class Server:
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
         )
         self.s3 = boto3.client("s3", endpoint_url=self.endpoint, config=config)
+
+    def make_bucket(self, name):
+        """Also where it is there already."""
+        there = (self.s3.exceptions.BucketAlreadyOwnedByYou, self.s3.exceptions.BucketAlreadyExists)
+        with contextlib.suppress(*there):
+            self.s3.create_bucket(Bucket=name)
 
     def vacuum(self):
         """Gives the space of deleted objects back."""
@@ -90,18 +97,20 @@ class Fused:
     # Of every daemon of this run.
     rss_kib_max = 0
 
-    def __init__(self, base, server, options, name="fused"):
-        server.s3.create_bucket(Bucket=f"bench-{name}")
-        self.dir = base / name
+    def __init__(self, base, server, options, name="fused", endpoint=None):
+        """Of the bucket `bench-NAME`."""
+        server.make_bucket(f"bench-{name}")
+        self.dir, self.cache = base / name, base / f"{name}-cache"
         self.dir.mkdir()
-        options = ",".join([f"cache_dir={base / name}-cache"] + options)
+        options = ",".join([f"cache_dir={self.cache}"] + options)
         self.command = [FUSED, "mount", f"s3://bench-{name}", self.dir, "-o", options]
+        self.environment = {**os.environ, "AWS_ENDPOINT_URL": endpoint or server.endpoint}
         self.mount()
         self.sampling = threading.Event()
         threading.Thread(target=self.sample, daemon=True).start()
 
     def mount(self):
-        call(*self.command)
+        call(*self.command, env=self.environment)
         self.status = json.loads(call(FUSED, "status", "--json", self.dir))
 
     def kill(self):
@@ -120,6 +129,10 @@ class Fused:
     def settle(self):
         call(FUSED, "sync", self.dir)
 
+    def rss_kib(self):
+        lines = open(f"/proc/{self.status['pid']}/status").read().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
     def stop(self):
         self.sampling.set()
         subprocess.run([FUSED, "umount", self.dir], check=False)
@@ -128,9 +141,9 @@ class Fused:
 class JuiceFs:
     """JuiceFS with --writeback on the same server, Redis for its metadata."""
 
-    def __init__(self, base, server):
-        server.s3.create_bucket(Bucket="bench-juicefs")
-        self.dir, self.cache = base / "juicefs", base / "juicefs-cache"
+    def __init__(self, base, server, name="juicefs", endpoint=None):
+        server.make_bucket(f"bench-{name}")
+        self.dir, self.cache = base / name, base / f"{name}-cache"
         self.dir.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -141,13 +154,21 @@ class JuiceFs:
         meta = f"redis://127.0.0.1:{port}/1"
         self.program = pathlib.Path(sys.executable).parent / "juicefs"
         call(
-            self.program, "format", "--storage", "s3", "--bucket", f"{server.endpoint}/bench-juicefs",
+            self.program, "format", "--storage", "s3", "--bucket", f"{endpoint or server.endpoint}/bench-{name}",
             "--access-key", server.access_key, "--secret-key", server.secret_key, "--trash-days", "0", meta, "bench",
         )
-        call(
+        self.command = [
             self.program, "mount", "-d", "--writeback", "--no-usage-report", "--metrics", "127.0.0.1:0", "--cache-dir", self.cache,
-            "--log", base / "juicefs.log", meta, self.dir,
-        )
+            "--log", base / f"{name}.log", meta, self.dir,
+        ]
+        call(*self.command)
+
+    def forget(self):
+        """Nothing is cached any more."""
+        self.settle()
+        call(self.program, "umount", self.dir)
+        shutil.rmtree(self.cache, ignore_errors=True)
+        call(*self.command)
 
     def settle(self):
         """Until every staged block is in the store."""
@@ -158,3 +179,49 @@ class JuiceFs:
         subprocess.run([self.program, "umount", "--force", self.dir], check=False, capture_output=True)
         self.redis.terminate()
         self.redis.wait()
+
+
+class Rclone:
+    """rclone mount with a full VFS cache, of a bucket that others have filled."""
+
+    def __init__(self, base, server, bucket, endpoint):
+        self.dir = base / "rclone"
+        self.dir.mkdir()
+        environment = {
+            **os.environ, "RCLONE_CONFIG_S_TYPE": "s3", "RCLONE_CONFIG_S_PROVIDER": "Other", "RCLONE_CONFIG_S_ENDPOINT": endpoint,
+            "RCLONE_CONFIG_S_ACCESS_KEY_ID": server.access_key, "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": server.secret_key,
+            "RCLONE_CONFIG_S_REGION": "us-east-1", "RCLONE_CONFIG": "/dev/null",
+        }
+        # Its library refuses to start with it, and the server has no TLS.
+        environment.pop("AWS_CA_BUNDLE", None)
+        command = ["rclone", "mount", f"s:{bucket}", self.dir, "--vfs-cache-mode", "full", "--cache-dir", base / "rclone-cache",
+                   "--dir-cache-time", "1h", "--log-file", base / "rclone.log"]
+        self.process = subprocess.Popen(list(map(str, command)), env=environment)
+        wait_until("rclone has mounted", lambda: os.path.ismount(self.dir), 30)
+
+    def settle(self):
+        pass
+
+    def stop(self):
+        subprocess.run(["fusermount3", "-u", "-z", self.dir], check=False)
+        self.process.wait()
+
+
+class S3fs:
+    """s3fs with a cache folder, of a bucket that others have filled."""
+
+    def __init__(self, base, server, bucket, endpoint):
+        self.dir = base / "s3fs"
+        self.dir.mkdir()
+        secret = base / "s3fs-password"
+        secret.touch(mode=0o600)
+        secret.write_text(f"{server.access_key}:{server.secret_key}")
+        options = f"url={endpoint},use_path_request_style,passwd_file={secret},use_cache={base / 's3fs-cache'}"
+        call("s3fs", bucket, self.dir, "-o", options, stdin=subprocess.DEVNULL)
+        wait_until("s3fs has mounted", lambda: os.path.ismount(self.dir), 30)
+
+    def settle(self):
+        pass
+
+    def stop(self):
+        subprocess.run(["fusermount3", "-u", "-z", self.dir], check=False)

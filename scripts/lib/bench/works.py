@@ -1,21 +1,21 @@
 """The works, and the order in which the targets do them."""
 
 import os
-import pathlib
 import sys
 
 from cold import ColdReads
-from common import TARGETS, work
+from common import TARGETS, drop_caches, work
+from far import Far
 from flushing import Flushing
 from small import SmallFiles
 from targets import Fused, JuiceFs, Local, Server
+from tree import Tree
+from warm import WarmReads
 
-WORKS = ("write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "recovery", "cold")
-
-
-def drop_caches():
-    os.sync()
-    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+WORKS = (
+    "write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "recovery",
+    "cold", "warm", "epochs", "queries", "tree",
+)
 
 
 class Bench:
@@ -29,12 +29,21 @@ class Bench:
             "fused": Fused(base, self.server, options.o),
             "juicefs": JuiceFs(base, self.server),
         }
-        self.small = SmallFiles(self)
-        self.flushing = Flushing(self)
+        self.daemon = None
+        self.small, self.flushing = SmallFiles(self), Flushing(self)
+        self.far, self.tree = Far(self), Tree(self)
+
+    def without_passthrough(self):
+        """One more mount: each request passes through the daemon."""
+        if not self.daemon:
+            self.daemon = Fused(self.base, self.server, [*self.options.o, "passthrough=off"], "daemon")
+        return self.daemon
 
     def stop(self):
-        self.small.stop()
-        self.flushing.stop()
+        for part in (self.flushing, self.far, self.tree):
+            part.stop()
+        if self.daemon:
+            self.daemon.stop()
         for target in self.targets.values():
             target.stop()
         self.server.stop()
@@ -43,7 +52,7 @@ class Bench:
         self.results.setdefault(name, {}).setdefault(target, []).append(value)
 
     def quiet(self):
-        for target in self.targets.values():
+        for target in [*self.targets.values(), *filter(None, [self.daemon])]:
             target.settle()
         os.sync()
 
@@ -96,7 +105,8 @@ class Bench:
             "read": self.reads, "names": self.names,
             "small": self.small.run, "random": self.small.random,
             "flush": self.flushing.large, "flush-small": self.flushing.small, "recovery": self.flushing.recovery,
-            "cold": ColdReads(self).run,
+            "cold": ColdReads(self).run, "warm": WarmReads(self).run,
+            "epochs": self.far.epochs, "queries": self.far.queries, "tree": self.tree.run,
         }
         for number in range(self.options.rounds):
             for name in wanted:
