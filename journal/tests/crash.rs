@@ -11,7 +11,7 @@
 
 mod common;
 
-use common::{NODE, STORE, at, file, fresh, identity, names, new, open};
+use common::{NODE, STORE, at, file, fresh, identity, names, new, open, store};
 use journal::{EmbeddedOptions, EmbeddedStore, Error, Identity, Ino, Journal, Kind, Timestamp};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -44,9 +44,10 @@ async fn victim() {
 async fn what_was_committed_survives_kill_9_without_sync() {
     let dir = tempfile::tempdir().unwrap();
     for round in 1..=3 {
+        let place = dir.path().join(round.to_string());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["victim", "--exact", "--nocapture"])
-            .env(VICTIM, dir.path().join("round"))
+            .env(VICTIM, &place)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -66,7 +67,7 @@ async fn what_was_committed_survives_kill_9_without_sync() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let journal = open(&dir.path().join("round")).await;
+        let journal = open(&place).await;
         let mut inos = BTreeSet::new();
         for (n, ino) in committed {
             let name = format!("file-{n}");
@@ -79,8 +80,6 @@ async fn what_was_committed_survives_kill_9_without_sync() {
             after.ino.0 > *inos.last().unwrap(),
             "a number was given out twice"
         );
-        drop(journal);
-        std::fs::remove_dir_all(dir.path().join("round")).unwrap();
     }
 }
 
@@ -104,12 +103,11 @@ async fn an_opened_journal_goes_on_where_it_was_left() {
 async fn a_journal_of_another_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).await);
-    let store = EmbeddedStore::open(dir.path(), EmbeddedOptions::default()).unwrap();
     let other = Identity {
         store_url: "s3://other".into(),
         node: NODE,
     };
-    let error = Journal::open(Arc::new(store), other).await.err().unwrap();
+    let error = Journal::open(store(dir.path()), other).await.err().unwrap();
     assert!(matches!(error, Error::OtherStore { found, .. } if found == STORE));
 }
 

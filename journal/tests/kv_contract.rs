@@ -1,5 +1,5 @@
 //! What every key-value store must do. Runs on the embedded store, and, with the feature `fdb` and
-//! `FDB_CLUSTER_FILE` set, on FoundationDB.
+//! `FUSED_TEST_FDB_CLUSTER_FILE` set, on FoundationDB.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -133,18 +133,6 @@ mod suite {
         txn.set(b"x", b"".to_vec());
         set(&store, b"a", b"2").await;
         txn.commit().await.unwrap();
-    }
-
-    pub async fn an_explicit_read_conflict_counts_like_a_read(store: Store) {
-        let mut on_key = store.begin(Mode::Optimistic).unwrap();
-        on_key.add_read_conflict_key(b"a");
-        on_key.set(b"x", b"".to_vec());
-        let mut on_range = store.begin(Mode::Optimistic).unwrap();
-        on_range.add_read_conflict_range(b"a", b"b");
-        on_range.set(b"y", b"".to_vec());
-        set(&store, b"a", b"2").await;
-        assert!(matches!(on_key.commit().await, Err(KvError::Conflict)));
-        assert!(matches!(on_range.commit().await, Err(KvError::Conflict)));
     }
 
     pub async fn blind_writes_and_disjoint_transactions_do_not_conflict(store: Store) {
@@ -333,7 +321,6 @@ macro_rules! all {
             clearing_a_range_conflicts_with_a_read_in_it,
             what_lies_beyond_a_limit_is_no_conflict,
             a_snapshot_read_is_never_a_conflict,
-            an_explicit_read_conflict_counts_like_a_read,
             blind_writes_and_disjoint_transactions_do_not_conflict,
             ranges_are_ordered_limited_and_reversible,
             a_range_sees_buffered_writes,
@@ -399,7 +386,7 @@ mod fdb {
 
     /// A part of the key space that nothing else uses; cleared by the next run's random name only.
     async fn open() -> Option<(Store, ())> {
-        let cluster_file = std::env::var_os("FDB_CLUSTER_FILE")?;
+        let cluster_file = std::env::var_os("FUSED_TEST_FDB_CLUSTER_FILE")?;
         let options = FdbOptions {
             cluster_file: Some(cluster_file.into()),
             prefix: format!("fused-test-{}/", rand::random::<u64>()).into_bytes(),

@@ -98,14 +98,6 @@ impl Transaction for ShimTransaction {
         self.inner.atomic_add(key, delta);
     }
 
-    fn add_read_conflict_key(&mut self, key: &[u8]) {
-        self.inner.add_read_conflict_key(key);
-    }
-
-    fn add_read_conflict_range(&mut self, begin: &[u8], end: &[u8]) {
-        self.inner.add_read_conflict_range(begin, end);
-    }
-
     async fn commit(self: Box<Self>) -> Result<(), KvError> {
         let dice = rand::rng().random_range(0..100);
         let faults = self.faults;

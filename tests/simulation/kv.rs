@@ -391,14 +391,6 @@ impl Transaction for Open {
         self.write(Write::Add(key.to_vec(), delta));
     }
 
-    fn add_read_conflict_key(&mut self, key: &[u8]) {
-        self.note(key, &after(key), false);
-    }
-
-    fn add_read_conflict_range(&mut self, begin: &[u8], end: &[u8]) {
-        self.note(begin, end, false);
-    }
-
     async fn commit(mut self: Box<Self>) -> Result<(), KvError> {
         if self.writes.is_empty() {
             return Ok(());

@@ -16,7 +16,7 @@ use super::limits::{self, TRANSACTION_AGE_MAX};
 use super::{KvError, KvStore, Mode, Range, Row, Transaction};
 use async_trait::async_trait;
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
-use foundationdb::options::{ConflictRangeType, MutationType, StreamingMode, TransactionOption};
+use foundationdb::options::{MutationType, StreamingMode, TransactionOption};
 use foundationdb::{Database, FdbError, KeySelector, RangeOption};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -218,16 +218,6 @@ impl FdbTransaction {
             }
         }
     }
-
-    fn conflict_with(&mut self, begin: &[u8], end: &[u8]) {
-        let (begin, end) = (self.at(begin), self.at(end));
-        let added = self
-            .inner
-            .add_conflict_range(&begin, &end, ConflictRangeType::Read);
-        if let Err(error) = added {
-            self.exceeded.get_or_insert(reading(error));
-        }
-    }
 }
 
 #[async_trait]
@@ -298,16 +288,6 @@ impl Transaction for FdbTransaction {
             self.inner
                 .atomic_op(&self.at(key), &delta, MutationType::Add);
         }
-    }
-
-    fn add_read_conflict_key(&mut self, key: &[u8]) {
-        let mut end = key.to_vec();
-        end.push(0);
-        self.conflict_with(key, &end);
-    }
-
-    fn add_read_conflict_range(&mut self, begin: &[u8], end: &[u8]) {
-        self.conflict_with(begin, end);
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), KvError> {

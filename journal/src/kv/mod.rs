@@ -107,12 +107,6 @@ pub trait Transaction: Send {
     /// transactions that add to the same row don't conflict.
     fn atomic_add(&mut self, key: &[u8], delta: i64);
 
-    /// Conflict as if the key had been read.
-    fn add_read_conflict_key(&mut self, key: &[u8]);
-
-    /// Conflict as if the range `[begin, end)` had been read.
-    fn add_read_conflict_range(&mut self, begin: &[u8], end: &[u8]);
-
     /// Applies all writes, or none.
     async fn commit(self: Box<Self>) -> Result<(), KvError>;
 }

@@ -1,6 +1,8 @@
-//! The small harness that the tests share: a journal on an embedded store in a temporary directory.
+//! The small harness that the tests share: a journal on an embedded store in a temporary directory or, with the
+//! feature `fdb` and the variable `FUSED_TEST_FDB_CLUSTER_FILE`, in a part of that cluster named by the directory.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use journal::kv::KvStore;
 use journal::{
     EmbeddedOptions, EmbeddedStore, EndWrite, Flushed, Found, Identity, Ino, Inode, Journal, Kind,
     NewInode, NodeId, Origin, Sent, Timestamp,
@@ -30,8 +32,21 @@ pub fn identity() -> Identity {
 }
 
 pub async fn open(dir: &Path) -> Journal {
-    let store = EmbeddedStore::open(dir, EmbeddedOptions::default()).unwrap();
-    Journal::open(Arc::new(store), identity()).await.unwrap()
+    Journal::open(store(dir), identity()).await.unwrap()
+}
+
+/// What is kept in a directory, empty at first.
+pub fn store(dir: &Path) -> Arc<dyn KvStore> {
+    #[cfg(feature = "fdb")]
+    if let Some(cluster_file) = std::env::var_os("FUSED_TEST_FDB_CLUSTER_FILE") {
+        use std::os::unix::ffi::OsStrExt;
+        let options = journal::kv::FdbOptions {
+            cluster_file: Some(cluster_file.into()),
+            prefix: dir.as_os_str().as_bytes().to_vec(),
+        };
+        return Arc::new(journal::kv::FdbStore::open(options).unwrap());
+    }
+    Arc::new(EmbeddedStore::open(dir, EmbeddedOptions::default()).unwrap())
 }
 
 /// A new journal; keep the directory as long as it is used.

@@ -266,14 +266,6 @@ impl Transaction for EmbeddedTransaction {
         self.writes.atomic_add(key, delta);
     }
 
-    fn add_read_conflict_key(&mut self, key: &[u8]) {
-        self.note_read(key);
-    }
-
-    fn add_read_conflict_range(&mut self, begin: &[u8], end: &[u8]) {
-        self.note_range(begin, end);
-    }
-
     async fn commit(mut self: Box<Self>) -> Result<(), KvError> {
         let committed = self.commit_now();
         if let Err(KvError::Unavailable(_) | KvError::Full(_)) = committed {
