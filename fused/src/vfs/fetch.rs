@@ -21,12 +21,12 @@ use parking_lot::Mutex;
 use super::arrivals::{Moment, Room, Shelf};
 use super::flights::{Claim, Flights};
 use super::open_table::OpenFile;
-use super::readahead::WINDOW_BYTES_MAX;
+use super::readahead::{CUT_BYTES, WINDOW_BYTES_MAX};
 use super::{Error, Result, Vfs, extent_id};
 
 /// The longest ranged read. Large enough to be paced by bandwidth, not by latency; eight of them at once
 /// fill a 10 Gb/s link at 50 ms.
-const REQUEST_BYTES_MAX: u64 = 8 << 20;
+const REQUEST_BYTES_MAX: u64 = CUT_BYTES;
 
 /// What a read of a few bytes is rounded out to: a request costs more than that.
 pub(super) const REQUEST_BYTES_MIN: u64 = 32 << 10;

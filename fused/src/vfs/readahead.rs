@@ -14,6 +14,9 @@ const STREAMS_MAX: usize = 16;
 /// The longest window: enough for 20 Gb/s at 25 ms.
 pub const WINDOW_BYTES_MAX: u64 = 64 << 20;
 
+/// Where the requests of a file are cut: a window that ends elsewhere makes two short ones.
+pub const CUT_BYTES: u64 = 8 << 20;
+
 /// One reader, as far as its requests tell.
 #[derive(Debug)]
 struct Stream {
@@ -58,7 +61,10 @@ impl Readahead {
         stream.read += range.end - range.start;
         stream.fetched = stream.fetched.max(stream.next);
         let window = (stream.read * 2).min(WINDOW_BYTES_MAX);
-        let end = (stream.next + window).min(valid);
+        let end = match (stream.next + window).min(valid) {
+            end if end < valid && window >= 2 * CUT_BYTES => end / CUT_BYTES * CUT_BYTES,
+            end => end,
+        };
         // In pieces worth a request, not a little further with each read.
         let is_low = stream.fetched < valid && stream.fetched - stream.next <= window / 2;
         let ahead = match is_low && end > stream.fetched {
@@ -94,6 +100,8 @@ mod tests {
             if !ahead.is_empty() {
                 assert!(ahead.start >= read.end && ahead.end <= FILE);
                 assert!(n < 2 || ahead.start == covered, "without a gap");
+                let short = ahead.end % CUT_BYTES > 0 && ahead.end < FILE;
+                assert!(!short || read.end < CUT_BYTES, "{ahead:?}");
                 covered = ahead.end;
                 assert!(covered - read.end <= (2 * read.end).min(WINDOW_BYTES_MAX));
             }

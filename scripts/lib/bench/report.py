@@ -43,8 +43,10 @@ BARS += [
 BARS += [
     ("second epoch", "local", 0.8),
     ("second epoch, all caches dropped", "local", 0.8),
-    ("ls -lR, cold", "plain client", 1 / 1.5),
-    ("ls -lR, warm", "juicefs", 5),
+]
+BARS += [
+    (f"ls -lR, {state}{kind}", against, factor)
+    for kind in ("", ", attributes=listing") for state, against, factor in (("cold", "plain client", 1 / 1.5), ("warm", "juicefs", 5))
 ]
 # One work of the mount beside another one of it.
 BARS_WITHIN = [("second epoch", "first epoch", 30), ("point query, warm", "point query, cold", 40)]

@@ -97,13 +97,14 @@ class Fused:
     # Of every daemon of this run.
     rss_kib_max = 0
 
-    def __init__(self, base, server, options, name="fused", endpoint=None):
-        """Of the bucket `bench-NAME`."""
-        server.make_bucket(f"bench-{name}")
+    def __init__(self, base, server, options, name="fused", endpoint=None, bucket=None):
+        """Of the bucket `bench-NAME`, if nothing else is said."""
+        bucket = bucket or f"bench-{name}"
+        server.make_bucket(bucket)
         self.dir, self.cache = base / name, base / f"{name}-cache"
         self.dir.mkdir()
         options = ",".join([f"cache_dir={self.cache}"] + options)
-        self.command = [FUSED, "mount", f"s3://bench-{name}", self.dir, "-o", options]
+        self.command = [FUSED, "mount", f"s3://{bucket}", self.dir, "-o", options]
         self.environment = {**os.environ, "AWS_ENDPOINT_URL": endpoint or server.endpoint}
         self.mount()
         self.sampling = threading.Event()

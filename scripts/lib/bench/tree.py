@@ -7,26 +7,26 @@ from common import WORK, call, drop_caches, work
 from targets import Fused
 
 IN_EACH = 1000
+# Works of their own: whether each object is asked for its attributes decides.
+KINDS = {"": [], ", attributes=listing": ["attributes=listing"]}
 
 
 class Tree:
     def __init__(self, bench):
         self.bench = bench
-        self.mount = None
+        self.mounts = {}
 
     def stop(self):
-        if self.mount:
-            self.mount.stop()
+        for mount in self.mounts.values():
+            mount.stop()
 
     def run(self, number):
         """Only the first round is cold."""
         bench, entries = self.bench, self.bench.options.entries
         juicefs = bench.targets["juicefs"].dir / "tree"
-        cold = self.mount is None
-        if cold:
+        if not self.mounts:
             bench.server.make_bucket("bench-tree")
             call(WORK, "put-tree", "bench-tree", "tree", entries, 1, IN_EACH)
-            self.mount = Fused(bench.base, bench.server, bench.options.o, "tree")
             for n in range(entries // IN_EACH):
                 directory = juicefs / f"d{n:04}"
                 directory.mkdir(parents=True)
@@ -34,14 +34,18 @@ class Tree:
             bench.quiet()
             # The kernel's own entries of the fill are nobody's.
             drop_caches()
-            before = self.mount.rss_kib()
-            bench.record("ls -lR, cold", "plain client", entries / 1e3 / work("list-bucket", "bench-tree"))
-            bench.record("ls -lR, cold", "fused", entries / 1e3 / self.look(self.mount.dir))
-            known = (self.mount.rss_kib() - before) / 1024
-            bench.record("memory of 1,000,000 entries, MiB", "fused", known * 1e6 / entries)
-        for name, directory in (("fused", self.mount.dir), ("juicefs", juicefs)):
-            self.look(directory)
-            bench.record("ls -lR, warm", name, entries / 1e3 / self.look(directory))
+            for kind, options in KINDS.items():
+                name = "tree" + kind.replace(", attributes=", "-")
+                self.mounts[kind] = mount = Fused(bench.base, bench.server, [*bench.options.o, *options], name, bucket="bench-tree")
+                before = mount.rss_kib()
+                bench.record(f"ls -lR, cold{kind}", "plain client", entries / 1e3 / work("list-bucket", "bench-tree"))
+                bench.record(f"ls -lR, cold{kind}", "fused", entries / 1e3 / self.look(mount.dir))
+                known = (mount.rss_kib() - before) / 1024
+                bench.record(f"memory of 1,000,000 entries, MiB{kind}", "fused", known * 1e6 / entries)
+        for kind, mount in self.mounts.items():
+            for name, directory in (("fused", mount.dir), ("juicefs", juicefs)):
+                self.look(directory)
+                bench.record(f"ls -lR, warm{kind}", name, entries / 1e3 / self.look(directory))
 
     def look(self, directory):
         began = time.perf_counter()
