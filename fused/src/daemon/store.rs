@@ -54,7 +54,13 @@ pub async fn open_rows(
         }
         #[cfg(feature = "fdb")]
         JournalKind::FoundationDb { cluster_file } => {
-            Ok(Arc::new(journal::FdbStore::open(cluster_file)?))
+            let store = &cache_dir.identity().store;
+            let opened = journal::kv::FdbStore::open(journal::kv::FdbOptions {
+                cluster_file: Some(cluster_file.clone()),
+                // No URL has this byte, so none is the beginning of another one with it.
+                prefix: format!("fused/{store}\0").into_bytes(),
+            });
+            Ok(Arc::new(opened.map_err(journal::Error::from)?))
         }
         #[cfg(not(feature = "fdb"))]
         JournalKind::FoundationDb { .. } => Err(Error::NotBuiltIn {
