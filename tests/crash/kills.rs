@@ -101,7 +101,7 @@ fn killed_at_points_with_passthrough_into_a_bucket() {
 #[test]
 #[ignore = "takes minutes"]
 fn killed_at_points_for_long() {
-    at_points("passthrough=off", true, 20);
+    at_points("passthrough=off", true, 10);
 }
 
 /// What it tries the store by is there at that instant, and gone after the next start.
