@@ -300,7 +300,7 @@ pub(super) const ROWS: &[Row] = &[
         |o, v| { o.attributes = values::attributes_from(v)?; Ok(()) },
         "Where owner, mode and times of a file come from that is only in the store. object: each object is asked \
          for its own when it is shown. listing: until it is opened or changed, `ls -l` shows the time of its upload, \
-         and what uid, gid and umask say; a large bucket is shown as fast as it can be listed."),
+         and what uid, gid and umask say; nothing but the listing is asked for."),
     value("uid", "USER", Preset::Told("the user who mounts"),
         |o, v| { o.uid = values::user(v)?; Ok(()) },
         "Owner, by name or number, of files whose objects carry none."),

@@ -74,6 +74,15 @@ impl Expiry {
         is_overdue
     }
 
+    /// A file is removed: one that never gets into the store is not waited for.
+    pub fn removed(&self, ino: Ino) {
+        let mut due = self.due.lock();
+        due.overdue.remove(&ino);
+        if let Some(at) = due.at.remove(&ino) {
+            due.order.remove(&(at, ino));
+        }
+    }
+
     /// Files may be under a rule that are not known.
     pub fn recount(&self) {
         self.counted.store(false, Ordering::Release);
@@ -211,5 +220,18 @@ mod tests {
         assert_eq!(expiry.due.lock().take(Instant::now()), Some(Ino(1)));
         expiry.is_gone(Ino(1));
         assert!(!expiry.uploaded(Ino(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_what_is_removed_nothing_stays() {
+        let expiry = Expiry::default();
+        let now = Instant::now();
+        expiry.set(Ino(1), now);
+        expiry.set(Ino(2), now);
+        assert_eq!(expiry.due.lock().take(now), Some(Ino(1)));
+        expiry.removed(Ino(1));
+        expiry.removed(Ino(2));
+        let due = expiry.due.lock();
+        assert!(due.at.is_empty() && due.order.is_empty() && due.overdue.is_empty());
     }
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use journal::{Found, Ino, Inode, Kind, Listing, Seen, Timestamp};
+use journal::{Found, Ino, Inode, Kind, Listing, Origin, Seen, Timestamp};
 use parking_lot::Mutex;
 use remote::{ListPage, ListToken, ObjectKey, ObjectMeta, keys};
 use tokio::sync::OnceCell;
@@ -431,11 +431,10 @@ impl Vfs {
     }
 
     fn is_shown_unlearned(&self, inode: &Inode) -> bool {
-        let never_seen = |inode: &Inode| {
-            let origin = inode.content.origin.as_ref();
-            origin.is_some_and(|origin| origin.checked == Timestamp::default())
-        };
-        self.inner.config.shows_what_is_listed && self.is_unlearned(inode) && !never_seen(inode)
+        let is_seen = |origin: &Origin| origin.checked != Timestamp::default();
+        self.inner.config.shows_what_is_listed
+            && self.is_unlearned(inode)
+            && inode.content.origin.as_ref().is_some_and(is_seen)
     }
 
     /// [`Self::learn`] also where that is not needed to show it.

@@ -210,6 +210,10 @@ impl Vfs {
             }
         };
         self.inner.opens.put(ino, slot);
-        Ok(reaped?.map(|inode| extent_id(&inode)))
+        let reaped = reaped?;
+        if reaped.is_some() {
+            self.inner.space.expiry.removed(ino);
+        }
+        Ok(reaped.map(|inode| extent_id(&inode)))
     }
 }

@@ -3,7 +3,6 @@
 import json
 
 from common import call, drop_caches, work
-from targets import Fused
 
 FIO_SECONDS = 3
 FIO_MIB = 1024
