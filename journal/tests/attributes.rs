@@ -37,6 +37,44 @@ async fn a_truncation_is_a_new_epoch_and_shortens_what_comes_from_the_origin() {
 }
 
 #[tokio::test]
+async fn a_truncation_that_failed_is_taken_back_with_what_comes_from_the_origin() {
+    let (_dir, journal) = fresh().await;
+    let a = file(&journal, ROOT, "a").await;
+    let a = write(&journal, a.ino, 100).await;
+    journal
+        .flushed(a.ino, object("a", "1", &a), at(30))
+        .await
+        .unwrap();
+    let a = journal.inode(a.ino).await.unwrap().unwrap();
+    let size = |size| SetAttr {
+        size: Some(size),
+        ..SetAttr::default()
+    };
+    let cut = journal.set_attr(a.ino, size(40), at(50)).await.unwrap();
+    assert!(journal.undo_resize(&a, &cut, at(51)).await.unwrap());
+    let back = journal.inode(a.ino).await.unwrap().unwrap();
+    assert_eq!(
+        (back.size, back.content.valid, back.mtime),
+        (100, 100, a.mtime)
+    );
+    assert_eq!(back.content.seal, a.content.seal);
+    assert!(back.content.epoch > cut.content.epoch);
+    assert!(
+        !journal.undo_resize(&a, &cut, at(52)).await.unwrap(),
+        "twice"
+    );
+
+    let cut = journal.set_attr(a.ino, size(10), at(60)).await.unwrap();
+    journal
+        .flushed(a.ino, object("a", "2", &cut), at(61))
+        .await
+        .unwrap();
+    assert!(!journal.undo_resize(&back, &cut, at(62)).await.unwrap());
+    let stays = journal.inode(a.ino).await.unwrap().unwrap();
+    assert_eq!((stays.size, stays.content.valid), (10, 10));
+}
+
+#[tokio::test]
 async fn only_files_have_a_size_to_set() {
     let (_dir, journal) = fresh().await;
     let d = dir(&journal, ROOT, "d").await;

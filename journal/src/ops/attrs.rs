@@ -3,7 +3,7 @@
 use super::acl;
 use crate::attempts::transact;
 use crate::txn::{Order, Txn};
-use crate::types::{Ino, Inode, Kind, Seal, SetAttr, Timestamp};
+use crate::types::{Content, Ino, Inode, Kind, Seal, SetAttr, Timestamp};
 use crate::{Error, Journal};
 
 impl Journal {
@@ -13,6 +13,45 @@ impl Journal {
     pub async fn set_attr(&self, ino: Ino, set: SetAttr, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => set_attr(txn, ino, set, now))
     }
+
+    /// Takes back a change of size from `before` to `resized` that the extent file did not follow. False if that
+    /// can't be: the bytes have changed since, or the shorter version is in the store already and what was cut off
+    /// came from the object before it.
+    pub async fn undo_resize(
+        &self,
+        before: &Inode,
+        resized: &Inode,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        transact!(self, txn => undo_resize(txn, before, resized, now))
+    }
+}
+
+async fn undo_resize(
+    txn: &mut Txn<'_>,
+    before: &Inode,
+    resized: &Inode,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let mut row = txn.need(before.ino).await?;
+    let inode = &mut row.inode;
+    let content = &mut inode.content;
+    let bytes = |content: &Content| (content.generation, content.epoch);
+    let object = |content: &Content| content.origin.as_ref().map(|origin| origin.epoch);
+    if bytes(content) != bytes(&resized.content) || object(content) != object(&before.content) {
+        return Ok(false);
+    }
+    content.valid = before.content.valid;
+    content.seal = before.content.seal;
+    // Not the old one again: somebody may be uploading what was never to be.
+    content.epoch = content.epoch.next();
+    inode.size = before.size;
+    inode.mtime = before.mtime;
+    inode.ctime = now;
+    inode.meta_epoch += 1;
+    txn.mark_unsynced(&mut row, Order::Last, now).await?;
+    txn.put_inode(&row)?;
+    Ok(true)
 }
 
 async fn set_attr(

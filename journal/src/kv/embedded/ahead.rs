@@ -56,6 +56,11 @@ impl Ahead {
         }
     }
 
+    /// Closes its file. Nothing is written until there is another one of these.
+    pub(super) fn let_go(&mut self) {
+        self.newest = None;
+    }
+
     /// A batch whose rows take so much at most is about to be written. An error: there is no room for it.
     pub(super) fn admit(&mut self, rows_bytes_max: u64) -> io::Result<()> {
         let Some(newest) = &mut self.newest else {

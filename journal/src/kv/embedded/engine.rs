@@ -8,15 +8,15 @@
 //!
 //! The log itself can meet with a quota, or with a disk that has no space for the next copy of a block that was
 //! allocated (btrfs). Then half a record is in the file, and the rest in a buffer of fjall's that it writes when it
-//! is closed: an error was the answer, and yet the change would be there after the replay. So it is noted where
-//! the last whole record ends, and once fjall is closed what follows is cut off ([`super::torn::End`]).
+//! is closed, or earlier: an error was the answer, and yet the change would be there after the replay. So its
+//! sequence number is noted, and once fjall is closed it is cut off ([`super::torn::cut_off_from`]).
 //!
 //! Every transaction reads under a shared lock; opening again takes it alone. A transaction takes the shared
 //! lock before it waits for anything else, so that nobody waits for a transaction that waits for this.
 
 use super::ahead::Ahead;
 use super::reserve::Room;
-use super::wal::Wal;
+use super::wal::{self, Wal};
 use super::{EmbeddedOptions, Inner, KvError, MIB, torn};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
@@ -87,31 +87,34 @@ impl Inner {
         self.why_not_now()
     }
 
-    /// A record could not be written to its end, for want of space. What to answer. The caller may commit, and nobody
-    /// else.
-    pub(super) fn has_half_written(&self) -> KvError {
-        match torn::End::of(&self.dir) {
-            Ok(end) => *self.log_end.lock() = end,
-            Err(error) => return self.poison(format!("reading the log: {error}")),
-        }
+    /// A record of this sequence number, or a higher one, could not be written to its end, for want of space. What to
+    /// answer. The caller may commit, and nobody else.
+    pub(super) fn has_half_written(&self, sequence: u64) -> KvError {
+        self.refused_from.lock().get_or_insert(sequence);
         self.reserve.met_with_quota();
         self.has_given_up()
     }
 
     /// Leaves in the log what was acknowledged.
     fn cut_log(&self) -> std::io::Result<()> {
-        match &*self.log_end.lock() {
-            Some(end) => end.cut_off(),
+        let refused_from = *self.refused_from.lock();
+        match refused_from {
+            Some(sequence) => torn::cut_off_from(&self.dir, sequence),
             None => Ok(()),
         }
     }
 
     /// Closes fjall, and takes away what it then writes of a record that was refused.
-    fn close(&self, engine: &mut Option<Engine>) -> std::io::Result<()> {
-        // It must have let go of its files.
+    fn close(&self, engine: &mut Option<Engine>, wal: &mut Wal) -> std::io::Result<()> {
         *engine = None;
-        self.cut_log()?;
-        *self.log_end.lock() = None;
+        let refused_from = *self.refused_from.lock();
+        if let Some(sequence) = refused_from {
+            wal.let_go();
+            self.ahead.lock().let_go();
+            wal::await_closed(&self.dir)?;
+            torn::cut_off_from(&self.dir, sequence)?;
+            *self.refused_from.lock() = None;
+        }
         Ok(())
     }
 
@@ -159,7 +162,7 @@ impl Inner {
         let Some(mut engine) = self.engine.try_write_for(TRANSACTIONS_END_MAX) else {
             return;
         };
-        if let Err(error) = self.close(&mut engine) {
+        if let Err(error) = self.close(&mut engine, &mut wal) {
             tracing::error!(%error, "the end of the journal's log can't be cut off yet");
             return;
         }
@@ -183,7 +186,7 @@ impl Drop for Inner {
         let Some(mut engine) = engine.try_write() else {
             return;
         };
-        if let Err(error) = self.close(&mut engine) {
+        if let Err(error) = self.close(&mut engine, &mut self.wal.lock()) {
             tracing::error!(%error, "a change that was refused may be in the journal");
         }
     }

@@ -116,8 +116,8 @@ struct Inner {
     given_up: AtomicBool,
     /// When that was last tried; held by whoever tries.
     opened_again: Mutex<Option<Instant>>,
-    /// Where the log ends, if more was written than counts. Leaf lock.
-    log_end: Mutex<Option<torn::End>>,
+    /// From which sequence number on what is in the log was refused, if anything was.
+    refused_from: Mutex<Option<u64>>,
     /// The log's descriptor: of the committer, and for a moment of whoever opens fjall again.
     wal: Mutex<Wal>,
     ahead: Mutex<Ahead>,
@@ -164,7 +164,7 @@ impl EmbeddedStore {
             engine: Arc::new(RwLock::new(Some(engine))),
             given_up: AtomicBool::new(false),
             opened_again: Mutex::default(),
-            log_end: Mutex::default(),
+            refused_from: Mutex::default(),
             wal: Mutex::new(Wal::new(dir)),
             ahead: Mutex::new(Ahead::new(dir)),
             reserve,

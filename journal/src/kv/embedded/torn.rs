@@ -18,6 +18,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -47,7 +48,7 @@ pub(super) fn cut_off(dir: &Path) -> io::Result<u64> {
     };
     let file = OpenOptions::new().read(true).write(true).open(&path)?;
     let len = file.metadata()?.len();
-    let whole = whole_bytes(BufReader::with_capacity(1 << 20, &file))?;
+    let whole = whole_bytes(BufReader::with_capacity(1 << 20, &file), ANY_SEQUENCE)?;
     if whole == len {
         return Ok(0);
     }
@@ -57,43 +58,50 @@ pub(super) fn cut_off(dir: &Path) -> io::Result<u64> {
     Ok(torn)
 }
 
-/// Where the newest file of a log ends that could not be written to its end.
-pub(super) struct End {
-    path: PathBuf,
-    bytes: u64,
+/// Leaves in the log what comes before a sequence number: that of a batch that was refused and not written to its
+/// end, yet. Its rest may be in fjall's buffer, which its threads write out as they please, also at the end of a file
+/// after which they begin another one.
+pub(super) fn cut_off_from(dir: &Path, sequence: u64) -> io::Result<()> {
+    let mut files = files(dir)?;
+    if let Some((_, newest)) = files.pop() {
+        cut_file(&newest, sequence, true)?;
+    }
+    if let Some((_, before)) = files.pop() {
+        cut_file(&before, sequence, false)?;
+    }
+    Ok(())
 }
 
-impl End {
-    /// Where its last whole batch ends. Nobody is writing to it.
-    pub(super) fn of(dir: &Path) -> io::Result<Option<End>> {
-        let Some(path) = newest(dir)? else {
-            return Ok(None);
-        };
-        let bytes = whole_bytes(BufReader::with_capacity(1 << 20, File::open(&path)?))?;
-        Ok(Some(End { path, bytes }))
+/// One file of the log. One before the newest ends with its last batch, or in zeros, and may be left so.
+fn cut_file(path: &Path, sequence: u64, is_newest: bool) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let whole = whole_bytes(BufReader::with_capacity(1 << 20, &file), sequence)?;
+    let mut next = [0];
+    let goes_on = file.read_at(&mut next, whole)? == 1 && next != [0];
+    if is_newest || goes_on {
+        file.set_len(whole)?;
+        file.sync_all()?;
     }
-
-    /// Takes away what was written behind it.
-    pub(super) fn cut_off(&self) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(&self.path)?;
-        file.set_len(self.bytes)?;
-        file.sync_all()
-    }
+    Ok(())
 }
 
 fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest = None;
+    Ok(files(dir)?.pop().map(|(_, path)| path))
+}
+
+/// The files of the log with their numbers, in their order.
+fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let is_log = path.extension().is_some_and(|extension| extension == "jnl");
         let number = path
             .file_stem()
             .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        if let Some(number) = number.filter(|_| is_log) {
-            newest = newest.max(Some((number, path)));
-        }
+        files.extend(number.filter(|_| is_log).map(|number| (number, path)));
     }
-    Ok(newest.map(|(_, path)| path))
+    files.sort();
+    Ok(files)
 }
 
 /// Copies the rest of the log up to its last byte that isn't zero; answers how much that was.
@@ -121,14 +129,17 @@ fn keep(mut log: &File, from: u64, to: &Path) -> io::Result<u64> {
     Ok(used as u64)
 }
 
-/// Where the last whole batch ends.
-fn whole_bytes(log: impl Read) -> io::Result<u64> {
+/// Every sequence number is below this one.
+const ANY_SEQUENCE: u64 = u64::MAX;
+
+/// Where the last whole batch ends whose sequence number is below this one.
+fn whole_bytes(log: impl Read, below: u64) -> io::Result<u64> {
     let mut log = Counted { log, at: 0 };
     let mut whole = 0;
     loop {
         match batch(&mut log) {
-            Ok(true) => whole = log.at,
-            Ok(false) => return Ok(whole),
+            Ok(Some(sequence)) if sequence < below => whole = log.at,
+            Ok(_) => return Ok(whole),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(whole),
             Err(error) => return Err(error),
         }
@@ -154,19 +165,19 @@ impl<R: Read> Counted<R> {
     }
 }
 
-/// Reads one batch; whether it is whole.
-fn batch(log: &mut Counted<impl Read>) -> io::Result<bool> {
+/// Reads one batch; its sequence number, if it is whole.
+fn batch(log: &mut Counted<impl Read>) -> io::Result<Option<u64>> {
     if log.take()? != [START] {
-        return Ok(false);
+        return Ok(None);
     }
     let mut left = u32::from_le_bytes(log.take()?);
-    let _sequence: [u8; 8] = log.take()?;
+    let sequence = u64::from_le_bytes(log.take()?);
     let mut digest = Xxh3::new();
     loop {
         match log.take()? {
             [ITEM] if left > 0 => {
                 if !item(log, &mut digest)? {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
             [CLEAR] if left > 0 => {
@@ -176,9 +187,10 @@ fn batch(log: &mut Counted<impl Read>) -> io::Result<bool> {
             }
             [END] if left == 0 => {
                 let expected = u64::from_le_bytes(log.take()?);
-                return Ok(log.take()? == TRAILER && digest.digest() == expected);
+                let is_whole = log.take()? == TRAILER && digest.digest() == expected;
+                return Ok(is_whole.then_some(sequence));
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
         left -= 1;
     }
@@ -207,7 +219,6 @@ mod tests {
     use super::super::{EmbeddedOptions, EmbeddedStore};
     use super::*;
     use crate::kv::{KvStore, Mode};
-    use std::os::unix::fs::FileExt;
 
     async fn set(store: &EmbeddedStore, key: u8, len: usize) {
         let mut txn = store.begin(Mode::Serial).unwrap();
@@ -238,7 +249,7 @@ mod tests {
         for key in 0..20 {
             // Some small, some compressed.
             set(&store, key, if key % 3 == 0 { 3900 } else { 600 }).await;
-            ends.push(whole_bytes(File::open(&path).unwrap()).unwrap());
+            ends.push(whole_bytes(File::open(&path).unwrap(), ANY_SEQUENCE).unwrap());
         }
         drop(store);
         assert!(
@@ -271,6 +282,39 @@ mod tests {
             drop(store);
             let store = EmbeddedStore::open(&dir, EmbeddedOptions::default()).unwrap();
             assert_eq!(keys(&store, 30..31).await, [30]);
+        }
+    }
+
+    fn next_sequence(store: &EmbeddedStore) -> u64 {
+        store.inner.engine.read().as_ref().unwrap().db.seqno()
+    }
+
+    /// Its caller was told that it was refused, and then a thread of fjall's wrote the rest of it.
+    #[tokio::test]
+    async fn a_refused_batch_goes_although_it_was_written_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path(), EmbeddedOptions::default()).unwrap();
+        for key in 0..3 {
+            set(&store, key, 600).await;
+        }
+        let refused = next_sequence(&store);
+        set(&store, 3, 600).await;
+        drop(store);
+        let log = newest(dir.path()).unwrap().unwrap();
+        let all = fs::read(&log).unwrap();
+        for begins_another_file in [false, true] {
+            fs::write(&log, &all).unwrap();
+            let next = dir.path().join("99.jnl");
+            if begins_another_file {
+                fs::write(&next, [0; 9000]).unwrap();
+            }
+            cut_off_from(dir.path(), refused).unwrap();
+            if begins_another_file {
+                fs::remove_file(next).unwrap();
+            }
+            let store = EmbeddedStore::open(dir.path(), EmbeddedOptions::default()).unwrap();
+            assert_eq!(keys(&store, 0..20).await, [0, 1, 2]);
+            drop(store);
         }
     }
 

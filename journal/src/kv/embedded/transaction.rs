@@ -128,6 +128,7 @@ impl EmbeddedTransaction {
         inner.admit(bytes_max)?;
         // Before others can see it; see `Inner::begun`.
         inner.begun.fetch_add(1, Ordering::AcqRel);
+        let sequence = db.seqno();
         batch.commit().map_err(|error| match error {
             // Said before anything is written.
             fjall::Error::Poisoned => {
@@ -136,7 +137,7 @@ impl EmbeddedTransaction {
             }
             fjall::Error::Io(error) if is_no_space(&error) => {
                 inner.begun.fetch_sub(1, Ordering::AcqRel);
-                inner.has_half_written()
+                inner.has_half_written(sequence)
             }
             error => inner.poison(format!("writing the log: {error}")),
         })?;

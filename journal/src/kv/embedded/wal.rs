@@ -12,6 +12,10 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A thread that ends takes microseconds for it, more on a machine that is busy.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The newest file of the log.
 pub(super) struct Wal {
@@ -38,6 +42,11 @@ impl Wal {
             Some((_, file)) => file.sync_data().map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Closes the descriptor, until the next sync.
+    pub(super) fn let_go(&mut self) {
+        self.newest = None;
     }
 
     fn find(&mut self) -> io::Result<()> {
@@ -76,6 +85,38 @@ pub(super) fn newest(dir: &Path) -> io::Result<Option<u64>> {
     Ok(newest)
 }
 
+/// Waits until this process has no file of the log in `dir` open any more.
+///
+/// Dropping fjall (3.1) waits for its threads to end, but not for what they then drop: one of them may be the last
+/// to hold the log, and writes what is left in its buffer when it lets go of it.
+pub(super) fn await_closed(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    let began = Instant::now();
+    while is_open(&dir)? {
+        if began.elapsed() > CLOSED_WITHIN {
+            return Err(io::Error::other("fjall keeps its log open"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn is_open(dir: &Path) -> io::Result<bool> {
+    for descriptor in std::fs::read_dir("/proc/self/fd")? {
+        // Others close theirs meanwhile.
+        let Ok(target) = std::fs::read_link(descriptor?.path()) else {
+            continue;
+        };
+        let is_log = target
+            .extension()
+            .is_some_and(|extension| extension == "jnl");
+        if is_log && target.parent() == Some(dir) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A file of the log in `dir`.
 pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number}.jnl"))
@@ -84,6 +125,24 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_closed_when_the_last_thread_has_let_go_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(path(dir.path(), 3), "").unwrap();
+        await_closed(dir.path()).unwrap();
+        let held = File::open(path(dir.path(), 3)).unwrap();
+        let of_another = File::open(dir.path()).unwrap();
+        let began = Instant::now();
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        await_closed(dir.path()).unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        holder.join().unwrap();
+        drop(of_another);
+    }
 
     fn synced(wal: &Wal) -> Option<u64> {
         wal.newest.as_ref().map(|(number, _)| *number)
