@@ -25,6 +25,27 @@ pub fn claimed_version(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?))
 }
 
+/// How these bytes are not the version, for a report; None if they are.
+pub fn difference(bytes: &[u8], number: u64, len: usize) -> Option<String> {
+    let expected = version(number, len);
+    if bytes == expected {
+        return None;
+    }
+    let same = bytes
+        .iter()
+        .zip(&expected)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let zeros = bytes[same..].iter().take_while(|byte| **byte == 0).count();
+    let claimed = claimed_version(bytes);
+    let whole = claimed.is_some_and(|claimed| bytes == version(claimed, bytes.len()));
+    Some(format!(
+        "{} bytes instead of {len} of version {number:#x}: the first {same} are the same, then come {zeros} zeros; \
+         it begins as version {claimed:#x?}, whole: {whole}",
+        bytes.len()
+    ))
+}
+
 /// The first `len` bytes of a log.
 pub fn log(seed: u64, len: usize) -> Vec<u8> {
     Random::new(seed).bytes(len)

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -133,13 +134,18 @@ impl Worker {
     fn replace(&mut self, path: &Path) {
         let version = self.next_version();
         let temporary = path.with_extension("tmp");
-        let written = File::create(&temporary)
-            .and_then(|file| write_and_close(file, version, false))
-            .and_then(|()| fs::rename(&temporary, path));
-        match written {
+        let file = match File::create(&temporary) {
+            Ok(file) => file,
+            Err(error) => return self.refused("creating", &temporary, &error),
+        };
+        if let Err(error) = write_and_close(file, version, false) {
+            self.refused("writing", &temporary, &error);
+            return self.clean_up(&temporary);
+        }
+        match fs::rename(&temporary, path) {
             Ok(()) => self.acknowledge(path, version),
             Err(error) => {
-                self.refused("replacing", path, &error);
+                self.refused("renaming", &temporary, &error);
                 self.clean_up(&temporary);
             }
         }
@@ -160,10 +166,7 @@ impl Worker {
             return;
         };
         match fs::read(path) {
-            Ok(bytes) => assert!(
-                bytes == content::version(number, len),
-                "{path:?} is not as it was written"
-            ),
+            Ok(bytes) => assert_eq!(content::difference(&bytes, number, len), None, "{path:?}"),
             Err(error) => self.refused("reading", path, &error),
         }
     }
@@ -176,7 +179,8 @@ impl Worker {
 
     #[track_caller]
     fn refused(&mut self, what: &str, path: &Path, error: &io::Error) {
-        assert!(self.limit.allows(error), "{what} {path:?}: {error}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        assert!(self.limit.allows(error), "{what} {path:?} {now:?}: {error}");
         self.book.refused += 1;
         // A program that is refused does not come back at once.
         thread::sleep(Duration::from_millis(20));
@@ -321,6 +325,10 @@ fn mount_on(store: &Store, disk: &Device, passthrough: &str) -> Mount {
         .option(passthrough)
         .option("dirty_wait=1s")
         .option("settle=0s")
+        .env(
+            "RUST_LOG",
+            &std::env::var("DISKS_LOG").unwrap_or("info".into()),
+        )
         .start()
 }
 
@@ -363,12 +371,16 @@ fn recovers(mount: &Mount) -> Duration {
 fn check(mount: &Mount, store: &Store, books: &[Book]) {
     for book in books {
         for (path, &(number, len)) in &book.files {
-            let expected = content::version(number, len);
             let here = fs::read(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-            assert!(here == expected, "{path:?} is not as it was acknowledged");
+            assert_eq!(content::difference(&here, number, len), None, "{path:?}");
             let key = path.strip_prefix(mount.path()).expect("on the mount");
             let object = store.get(key.to_str().expect("a plain name"));
-            assert!(object == Some(expected), "the object of {path:?} differs");
+            let object = object.unwrap_or_else(|| panic!("{path:?} has no object"));
+            assert_eq!(
+                content::difference(&object, number, len),
+                None,
+                "the object of {path:?}"
+            );
         }
     }
     let known = |path: &Path| {
@@ -494,6 +506,72 @@ fn a_refused_overwrite_leaves_the_old_file() {
     recovers(&mount);
     mount.sync();
     assert_eq!(store.get("f").as_deref(), Some(&b"the old content"[..]));
+}
+
+/// The extent file of a mount's only regular file may only be appended to, as chattr(1) has it: no quota is needed
+/// to make truncating it fail.
+fn append_only(cache: &Path, only: bool) {
+    let shards = fs::read_dir(cache.join("extents")).expect("extents");
+    let files = shards
+        .flatten()
+        .filter_map(|shard| fs::read_dir(shard.path()).ok());
+    let mut files = files.flatten().flatten();
+    let extents = files.next().expect("an extent file").path();
+    assert!(files.next().is_none(), "several extent files");
+    let flag = if only { "+a" } else { "-a" };
+    let done = Command::new("chattr").arg(flag).arg(&extents).status();
+    assert!(done.expect("chattr").success());
+}
+
+fn refused_truncations(passthrough: &str) {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let disk = Device::ext4(256 << 20);
+    let mount = mount_on(&store, &disk, passthrough);
+    let (cache, path) = (disk.path().join("cache"), mount.join("f"));
+    let content = content::log(11, 100_000);
+    fs::write(&path, &content).expect("a small file");
+    mount.sync();
+    let is_as_it_was = |when: &str| {
+        assert_eq!(
+            fs::metadata(&path).expect("the file").len(),
+            100_000,
+            "{when}"
+        );
+        assert!(fs::read(&path).expect("the file") == content, "{when}");
+    };
+
+    append_only(&cache, true);
+    nix::unistd::truncate(&path, 10).expect_err("truncate(2)");
+    append_only(&cache, false);
+    is_as_it_was("truncated while nobody had it open");
+
+    let held = OpenOptions::new().read(true).write(true).open(&path);
+    let held = held.expect("the file");
+    append_only(&cache, true);
+    held.set_len(10).expect_err("ftruncate(2)");
+    is_as_it_was("truncated while it was open");
+    File::create(&path).expect_err("open(2) with O_TRUNC");
+    is_as_it_was("opened with O_TRUNC while it was open");
+    append_only(&cache, false);
+    drop(held);
+    is_as_it_was("after it was closed");
+
+    mount.sync();
+    assert!(store.get("f").as_ref() == Some(&content));
+    nix::unistd::truncate(&path, 10).expect("nothing is in the way now");
+    assert!(fs::read(&path).expect("the file") == content[..10]);
+    mount.unmount();
+}
+
+#[test]
+fn a_refused_truncation_leaves_what_the_kernel_writes() {
+    refused_truncations("passthrough=auto");
+}
+
+#[test]
+fn a_refused_truncation_leaves_what_the_daemon_writes() {
+    refused_truncations("passthrough=off");
 }
 
 #[test]

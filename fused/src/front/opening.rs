@@ -35,13 +35,7 @@ impl Opener {
         self.passthrough
             .switch_off(format!("the kernel refused a backing file: {error}"));
         self.vfs.disable_passthrough();
-        let ino = opened.file.ino;
-        self.vfs.release(opened.handle).await?;
-        let again = OpenRequest {
-            truncate: false,
-            ..request
-        };
-        self.vfs.open(ino, again).await
+        self.vfs.reopen(opened, request).await
     }
 }
 
@@ -70,17 +64,16 @@ pub async fn open(
             opener.executing.note(opened.handle, ino);
         }
     };
+    // First, because a truncation that is refused must leave the file as it was.
+    if request.truncate
+        && let Err(error) = opener.vfs.changed_by(ino, caller).await
+    {
+        return reply.error(errno("open", &error));
+    }
     let mut opened = match opener.vfs.open(ino, request).await {
         Ok(opened) => opened,
         Err(error) => return reply.error(errno("open", &error)),
     };
-    if request.truncate
-        && let Err(error) = opener.vfs.changed_by(ino, caller).await
-    {
-        // Truncated it is; the kernel gets no handle, so the open ends here.
-        let _ = opener.vfs.release(opened.handle).await;
-        return reply.error(errno("open", &error));
-    }
     if opened.file.mode == Mode::Passthrough {
         let extents = opened.file.extents.clone();
         let attached = opener

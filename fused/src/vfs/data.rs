@@ -79,41 +79,59 @@ impl Vfs {
     }
 
     /// The journal first, then the extent file: a crash between the two leaves an extent file that
-    /// is cut to the journal's size when it is opened next.
+    /// is cut to the journal's size when it is opened next. Where the extent file can't be cut, the journal
+    /// takes it back: who is refused must find the file as it was.
     pub(super) async fn truncate_gated(&self, slot: &Slot, ino: Ino, size: u64) -> Result<Inode> {
         let open = slot.open_file();
         if let Some(file) = &open {
             self.settle_gated(file, false).await?;
         }
+        let before = self.inode(ino).await?;
         let change = SetAttr {
             size: Some(size),
             ..SetAttr::default()
         };
         let inode = self.journal().set_attr(ino, change, now()).await?;
         // Who still reads the version before this one, which others replaced in the store, goes on reading it.
-        match open.filter(|file| file.extents.id() == extent_id(&inode)) {
-            Some(file) => {
-                {
-                    let mut source = file.source.write();
-                    source.valid = source.valid.min(size);
-                }
-                let truncated = file.extents.truncate(size);
-                file.fetch.arrivals.forget();
-                truncated?;
-                self.match_times(&file, &inode)?;
-            }
-            None => {
-                // What is beyond the object's bytes is zeros, and those are the extent file's.
-                let extents = match size > inode.content.valid {
-                    true => Some(self.extents().open_or_create(extent_id(&inode))?),
-                    false => self.extents().open_file(extent_id(&inode))?,
-                };
-                if let Some(extents) = extents {
-                    extents.truncate(size)?;
-                }
-            }
+        let open = open.filter(|file| file.extents.id() == extent_id(&inode));
+        let resized = match &open {
+            Some(file) => file.resize(size),
+            None => self.resize_closed(&inode, size),
+        };
+        if let Err(error) = resized {
+            self.take_back_resize(&before, &inode).await;
+            return Err(error);
+        }
+        if let Some(file) = open
+            && let Err(error) = self.match_times(&file, &inode)
+        {
+            // It has the time of its truncation, which is as good.
+            tracing::warn!(%ino, %error, "a truncated file keeps another time than the journal's");
         }
         Ok(inode)
+    }
+
+    fn resize_closed(&self, inode: &Inode, size: u64) -> Result<()> {
+        // What is beyond the object's bytes is zeros, and those are the extent file's.
+        let extents = match size > inode.content.valid {
+            true => Some(self.extents().open_or_create(extent_id(inode))?),
+            false => self.extents().open_file(extent_id(inode))?,
+        };
+        if let Some(extents) = extents {
+            extents.truncate(size)?;
+        }
+        Ok(())
+    }
+
+    async fn take_back_resize(&self, before: &Inode, resized: &Inode) {
+        let ino = before.ino;
+        match self.journal().undo_resize(before, resized, now()).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!(%ino, "a failed truncation stays: the file is another one by now")
+            }
+            Err(error) => tracing::error!(%ino, %error, "a failed truncation can't be taken back"),
+        }
     }
 
     /// Gives the extent file the journal's mtime, and takes the two as agreed.

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use extents::ExtentFile;
-use journal::{EndWrite, Ino, Inode, Kind, NewInode, Seal};
+use extents::{ExtentFile, ExtentId};
+use journal::{EndWrite, Ino, Inode, Kind, NewInode, Seal, Timestamp};
 use nix::errno::Errno;
 
 use super::changes::{Agreed, Seen};
@@ -56,12 +56,31 @@ impl Vfs {
         Ok(opened)
     }
 
+    /// Opens a file once more, in another mode. It may have been truncated, so it waits for nothing.
+    pub async fn reopen(&self, opened: Opened, request: OpenRequest) -> Result<Opened> {
+        let ino = opened.file.ino;
+        self.release(opened.handle).await?;
+        drop(opened);
+        let again = OpenRequest {
+            truncate: false,
+            ..request
+        };
+        let reopened = self.open_at_once(ino, again).await?;
+        reopened.file.use_it();
+        self.inner.space.tenants.opened(ino);
+        Ok(reopened)
+    }
+
     /// The same for ourselves: it tells nothing of what programs use.
     pub(super) async fn open_unnoticed(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
         if request.writes || request.truncate {
             self.writable()?;
             self.wait_for_space().await?;
         }
+        self.open_at_once(ino, request).await
+    }
+
+    async fn open_at_once(&self, ino: Ino, request: OpenRequest) -> Result<Opened> {
         let slot = self.inner.opens.slot(ino);
         let opened = async {
             if request.truncate {
@@ -93,12 +112,13 @@ impl Vfs {
                 inode = self.without_extents(inode).await?;
             }
         }
+        let mut prepared_extents = None;
         if request.writes || request.truncate {
-            inode = self.begin_writing(&inode, request.truncate).await?;
+            (inode, prepared_extents) = self.begin_writing(&inode, request.truncate).await?;
         } else if let Some(extents) = &local {
             self.secure_before_reading(&inode, extents).await?;
         }
-        let prepared = self.prepare(&inode);
+        let prepared = self.prepare(&inode, prepared_extents);
         drop(local);
         let file = match prepared {
             Ok(file) => file,
@@ -117,36 +137,78 @@ impl Vfs {
     }
 
     /// Marks a file as being written. What it had before goes, unless that is kept until what comes is safe.
-    async fn begin_writing(&self, inode: &Inode, truncate: bool) -> Result<Inode> {
+    ///
+    /// A truncation makes a new extent file, which is returned. All that could fail for want of space comes before
+    /// the journal's transaction: an open that is refused must leave the old content.
+    async fn begin_writing(
+        &self,
+        inode: &Inode,
+        truncate: bool,
+    ) -> Result<(Inode, Option<Arc<ExtentFile>>)> {
         let (journal, node) = (self.journal(), self.inner.parts.node);
         let former = match truncate {
             true => journal.former(node, inode.ino).await?,
             false => None,
         };
-        // A truncation makes a new extent file. Without room for it, the old content must stay.
+        let at = now();
         let emptied = truncate.then(|| next_generation(extent_id(inode)));
-        let made = emptied.map(|id| self.extents().open_or_create(id));
-        let made = made.transpose()?;
-        let begun = journal.begin_write(inode.ino, node, truncate, now()).await;
-        if let (Err(_), Some(id)) = (&begun, emptied) {
-            drop(made);
-            self.extents().remove(id)?;
-        }
-        let begun = begun?;
-        let kept = match truncate {
-            true => journal.former(node, inode.ino).await?,
-            false => None,
+        let made = emptied.map(|id| self.make_empty(id, at)).transpose()?;
+        let begun = match journal.begin_write(inode.ino, node, truncate, at).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                drop(made);
+                self.forget_extents(emptied);
+                return Err(error.into());
+            }
         };
-        let needed = [Some(extent_id(&begun)), kept.as_ref().map(former_id)];
-        for before in [Some(extent_id(inode)), former.as_ref().map(former_id)] {
-            if let Some(id) = before.filter(|_| !needed.contains(&before)) {
-                self.inner.reaper.remove_extents(id);
+        let made = match made {
+            Some(made) if made.id() == extent_id(&begun) => Some(made),
+            // Others replaced it in the store meanwhile.
+            _ => {
+                self.forget_extents(emptied);
+                None
+            }
+        };
+        let kept = match truncate {
+            true => journal.former(node, inode.ino).await,
+            false => Ok(None),
+        };
+        match kept {
+            Ok(kept) => {
+                let needed = [Some(extent_id(&begun)), kept.as_ref().map(former_id)];
+                for before in [Some(extent_id(inode)), former.as_ref().map(former_id)] {
+                    if let Some(id) = before.filter(|_| !needed.contains(&before)) {
+                        self.inner.reaper.remove_extents(id);
+                    }
+                }
+                if kept.is_some() {
+                    self.inner.reaper.look();
+                }
+            }
+            Err(error) => {
+                tracing::error!(ino = %inode.ino, %error, "what it had before stays until the next start");
             }
         }
-        if kept.is_some() {
-            self.inner.reaper.look();
+        Ok((begun, made))
+    }
+
+    /// An empty extent file as of `at`.
+    fn make_empty(&self, id: ExtentId, at: Timestamp) -> Result<Arc<ExtentFile>> {
+        let made = self.extents().open_or_create(id)?;
+        if let Err(error) = made.set_mtime((at.secs, at.nanos)) {
+            drop(made);
+            self.forget_extents(Some(id));
+            return Err(error.into());
         }
-        Ok(begun)
+        Ok(made)
+    }
+
+    /// Takes back an extent file that nobody has heard of.
+    fn forget_extents(&self, id: Option<ExtentId>) {
+        let removed = id.map(|id| self.extents().remove(id)).transpose();
+        if let Err(error) = removed {
+            tracing::error!(%error, "an extent file that is nobody's stays until the next start");
+        }
     }
 
     /// The last close of whoever had it open may still be on its way to us. A complete version can only be kept
@@ -225,21 +287,31 @@ impl Vfs {
         Ok(())
     }
 
-    /// The extent file and mode for the first open of `inode`.
-    fn prepare(&self, inode: &Inode) -> Result<Arc<OpenFile>> {
-        let extents = self.extents().open_or_create(extent_id(inode))?;
+    /// The extent file, unless there is one already, and mode for the first open of `inode`.
+    fn prepare(&self, inode: &Inode, extents: Option<Arc<ExtentFile>>) -> Result<Arc<OpenFile>> {
+        let extents = match extents {
+            Some(extents) => extents,
+            None => self.extents().open_or_create(extent_id(inode))?,
+        };
         let mut stat = extents.stat()?;
         if stat.size != inode.size {
             // A truncation that a crash interrupted, or a file that is only in the store so far.
             extents.truncate(inode.size)?;
         }
         let mtime = (inode.mtime.secs, inode.mtime.nanos);
+        let mut has_its_time = true;
         if stat.size != inode.size || stat.mtime != mtime {
             // What is fetched, evicted or made anew here is no change of the file.
-            extents.set_mtime(mtime)?;
+            if let Err(error) = extents.set_mtime(mtime) {
+                // A quota that is used up refuses this, too. The daemon's own times do as well.
+                tracing::warn!(ino = %inode.ino, %error, "not opened for the kernel to read and write by itself");
+                has_its_time = false;
+            }
             stat = extents.stat()?;
         }
-        let passthrough = self.may_pass_through(inode) && extents.is_resident(inode.content.valid);
+        let passthrough = has_its_time
+            && self.may_pass_through(inode)
+            && extents.is_resident(inode.content.valid);
         let mode = match passthrough {
             true => Mode::Passthrough,
             false => Mode::Daemon,

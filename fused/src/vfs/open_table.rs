@@ -148,6 +148,22 @@ impl OpenFile {
         self.changes.agree(Agreed::with(seen, super::now()));
     }
 
+    /// Makes it shorter or longer, as the journal has it already.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        let valid_before = {
+            let mut source = self.source.write();
+            let before = source.valid;
+            source.valid = before.min(size);
+            before
+        };
+        let resized = self.extents.truncate(size);
+        self.fetch.arrivals.forget();
+        if resized.is_err() {
+            self.source.write().valid = valid_before;
+        }
+        Ok(resized?)
+    }
+
     /// Gives the file another time of modification, known to the journal already. What somebody wrote since the
     /// journal agreed stays a change, although its time goes.
     pub fn set_mtime(&self, mtime: Timestamp) -> Result<()> {
