@@ -398,6 +398,25 @@ fn extended_attributes_have_the_sizes_of_linux() {
     assert_eq!(script(mount.path(), large).success(), "65536\n");
 }
 
+/// `ls -l` asks no second file for a label then, nor us.
+#[test]
+fn there_are_no_labels_until_somebody_sets_one() {
+    harness::require_mounts!();
+    let way = way();
+    let mount = way.mount();
+    const PROGRAM: &str = "import errno, os\n\
+        open('f', 'w').close()\n\
+        def code(name):\n\
+        \x20   try: return os.getxattr('f', name)\n\
+        \x20   except OSError as e: return errno.errorcode[e.errno]\n\
+        assert code('security.selinux') == 'ENOTSUP', code('security.selinux')\n\
+        assert code('security.other') == 'ENODATA'\n\
+        os.setxattr('f', 'security.selinux', b'a label')\n\
+        assert code('security.selinux') == b'a label'\n";
+    let python = Program::python_line(PROGRAM).within(mount.path());
+    python.run().success();
+}
+
 #[test]
 fn as_many_attributes_as_can_be_listed_can_be_set() {
     harness::require_mounts!();

@@ -54,6 +54,16 @@ impl<'n> Name<'n> {
     }
 }
 
+/// What to say of an attribute that a file does not have.
+fn absent(name: &[u8]) -> Errno {
+    match name {
+        // `ls -l` asks for it of every file, and the kernel remembers no answer to that. From this one it learns that
+        // there are no labels on this file system. (With SELinux the kernel has its own, and does not ask.)
+        b"security.selinux" => Errno::EOPNOTSUPP,
+        _ => Errno::ENODATA,
+    }
+}
+
 impl Vfs {
     /// getxattr(2).
     pub async fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
@@ -61,7 +71,7 @@ impl Vfs {
             return self.own_xattr(ino, own).await;
         }
         let value = self.journal().get_xattr(ino, name).await?;
-        Ok(value.ok_or(Errno::ENODATA)?)
+        Ok(value.ok_or_else(|| absent(name))?)
     }
 
     /// setxattr(2).
