@@ -231,6 +231,9 @@ struct Reading {
 impl Reader {
     fn start(mount: &Mount, kind: Kind) -> Self {
         fs::create_dir(mount.join("cold")).expect("a folder");
+        // SeaweedFS 4.48 may lose a marker that is put in the same millisecond as the first object below it (18 of
+        // 6,000, by a plain client): the folder that it makes for the object takes the marker's place.
+        mount.sync();
         for (number, (path, len)) in COLD.iter().enumerate() {
             fs::write(mount.join(path), cold(number, *len).bytes()).expect("a file");
         }
