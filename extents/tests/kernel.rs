@@ -113,7 +113,7 @@ fn a_hot_read_is_the_same_bytes_whether_cached_or_not() {
 fn a_file_set_aside_is_kept_elsewhere_and_no_longer_counted() {
     everywhere(|store| async move {
         scanned(&store);
-        let folder = tempfile::tempdir_in(store.directory()).unwrap();
+        let folder = tempfile::tempdir_in(store.directories().next().unwrap()).unwrap();
         let folder = folder.path().join("torn");
         store
             .create(ID)
@@ -132,7 +132,7 @@ fn a_file_set_aside_is_kept_elsewhere_and_no_longer_counted() {
 #[test]
 fn setting_the_same_file_aside_again_never_replaces_what_is_kept() {
     everywhere(|store| async move {
-        let folder = tempfile::tempdir_in(store.directory()).unwrap();
+        let folder = tempfile::tempdir_in(store.directories().next().unwrap()).unwrap();
         let mut kept = Vec::new();
         for round in 0..3 {
             store.create(ID).unwrap().write_at(0, &[round; 10]).unwrap();

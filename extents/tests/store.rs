@@ -225,3 +225,139 @@ fn a_directory_that_cannot_be_made_is_reported_with_its_name() {
     assert!(matches!(error, Error::NotWritable { .. }), "{error}");
     assert!(error.to_string().contains("/proc/no/store"));
 }
+
+/// A store in two directories, and where they are.
+fn two() -> (tempfile::TempDir, [std::path::PathBuf; 2]) {
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dirs = ["a", "b"].map(|name| scratch.path().join(name).join("extents"));
+    (scratch, dirs)
+}
+
+fn open_two([first, second]: [&Path; 2]) -> ExtentStore {
+    let further = [second.to_owned()];
+    let store = ExtentStore::open_all(first, &further, Options::default()).unwrap();
+    scanned(&store);
+    store
+}
+
+fn files_in(dir: &Path) -> usize {
+    let shards = std::fs::read_dir(dir).unwrap().flatten();
+    let shards = shards.filter(|shard| shard.path().is_dir());
+    shards
+        .map(|shard| std::fs::read_dir(shard.path()).unwrap().count())
+        .sum()
+}
+
+#[test]
+fn files_are_spread_over_the_directories_and_found_in_any_order_of_these() {
+    run_bounded(async {
+        let (_scratch, dirs) = two();
+        let [a, b] = dirs.each_ref().map(|dir| dir.as_path());
+        let id = |ino| ExtentId { ino, generation: 2 };
+        let store = open_two([a, b]);
+        store.prepare(300..320).unwrap();
+        for ino in 1..=100 {
+            let file = store.create(id(ino)).unwrap();
+            file.write_at(0, &ino.to_le_bytes()).unwrap();
+            assert!(matches!(store.create(id(ino)), Err(Error::Exists { .. })));
+        }
+        let prepared = ExtentId {
+            ino: 305,
+            generation: 0,
+        };
+        store.create(prepared).unwrap();
+        store.discard_prepared(u64::MAX).unwrap();
+        assert_eq!(files_in(a) + files_in(b), 101);
+        assert!(files_in(a) > 30 && files_in(b) > 30, "{}", files_in(a));
+        assert_eq!(store.used_bytes(), 100 * 4096);
+        let usage = store.usage().unwrap();
+        let one = ExtentStore::open(a, Options::default()).unwrap();
+        // Other tests use the disk as well.
+        assert_eq!(usage.fs_total_bytes, one.usage().unwrap().fs_total_bytes);
+        drop(one);
+        drop(store);
+
+        let store = open_two([b, a]);
+        let mut listed: Vec<_> = store.list().map(|id| id.unwrap().ino).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, (1..=100).chain([305]).collect::<Vec<_>>());
+        for ino in 1..=100 {
+            assert!(matches!(store.create(id(ino)), Err(Error::Exists { .. })));
+            let file = store.open_or_create(id(ino)).unwrap();
+            assert_eq!(content(&file).await, ino.to_le_bytes());
+            assert_eq!(store.allocated_bytes(id(ino)).unwrap(), 4096);
+        }
+        for ino in 1..=50 {
+            store.remove(id(ino)).unwrap();
+            assert!(store.open_file(id(ino)).unwrap().is_none());
+        }
+        store.remove_stale(60, None).unwrap();
+        assert_eq!(files_in(a) + files_in(b), 50);
+        assert_eq!(store.used_bytes(), 49 * 4096);
+    });
+}
+
+/// Nobody gets a file that is not the one of its id.
+#[test]
+fn of_many_who_make_the_same_file_in_two_directories_one_does() {
+    let (_scratch, dirs) = two();
+    let [a, b] = dirs.each_ref().map(|dir| dir.as_path());
+    let store = open_two([a, b]);
+    for ino in 1..=200 {
+        let id = ExtentId { ino, generation: 0 };
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|nr| {
+                    let store = &store;
+                    scope.spawn(move || match nr {
+                        0 => store.prepare(ino..ino + 1).map(|()| None).unwrap(),
+                        1 => Some(store.open_or_create(id).unwrap()),
+                        _ => store.create(id).ok(),
+                    })
+                })
+                .collect();
+            let made = threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap());
+            made.collect::<Vec<_>>()
+        });
+        assert!(made.windows(2).all(|pair| Arc::ptr_eq(&pair[0], &pair[1])));
+    }
+    store.discard_prepared(u64::MAX).unwrap();
+    assert_eq!(files_in(a) + files_in(b), 200);
+}
+
+#[test]
+fn what_is_set_aside_stays_on_its_device_and_the_worst_end_counts() {
+    run_bounded(async {
+        let (_scratch, dirs) = two();
+        let [a, b] = dirs.each_ref().map(|dir| dir.as_path());
+        let store = open_two([a, b]);
+        assert_eq!(store.previous_run(), PreviousRun::None);
+        store.mark_running().unwrap();
+        let torn = a.with_file_name("torn");
+        let mut kept = [0, 0];
+        for ino in 1..=20 {
+            let id = ExtentId { ino, generation: 0 };
+            drop(store.create(id).unwrap());
+            let path = match ino % 2 {
+                0 => store.set_aside(id, &torn).unwrap(),
+                _ => store.copy_aside(id, &torn).await.unwrap(),
+            };
+            let at = [a, b].map(|dir| dir.with_file_name("torn"));
+            let at = at.iter().position(|torn| path.parent() == Some(torn));
+            kept[at.unwrap()] += 1;
+            assert!(path.exists());
+        }
+        assert!(kept[0] > 2 && kept[1] > 2, "{kept:?}");
+        drop(store);
+        let state = std::fs::read_to_string(b.join("state")).unwrap();
+        let boot = state.lines().find(|line| line.starts_with("boot")).unwrap();
+        std::fs::write(b.join("state"), state.replace(boot, "boot another")).unwrap();
+        let store = open_two([a, b]);
+        assert_eq!(store.previous_run(), PreviousRun::UncleanBoot);
+        store.mark_clean().unwrap();
+        drop(store);
+        assert_eq!(open_two([b, a]).previous_run(), PreviousRun::SameBoot);
+    });
+}

@@ -82,7 +82,8 @@ async fn with_ours_the_local_version_replaces_what_somebody_else_put(mut rig: Ri
 }
 
 async fn with_theirs_the_local_version_is_kept_aside_and_the_file_is_theirs(mut rig: Rig) {
-    let aside = rig.extents.directory().with_file_name("aside");
+    let first = rig.extents.directories().next().unwrap();
+    let aside = first.with_file_name("aside");
     rig.config.on_conflict = OnConflict::Theirs { aside };
     let flusher = rig.start();
     let ino = rig.write(Ino::ROOT, "f", b"ours").await;
@@ -112,7 +113,8 @@ async fn with_theirs_the_local_version_is_kept_aside_and_the_file_is_theirs(mut 
 }
 
 async fn with_theirs_a_file_that_is_open_keeps_a_name_of_its_own(mut rig: Rig) {
-    let aside = rig.extents.directory().with_file_name("aside");
+    let first = rig.extents.directories().next().unwrap();
+    let aside = first.with_file_name("aside");
     rig.config.on_conflict = OnConflict::Theirs { aside };
     let flusher = rig.start();
     let ino = rig.create_open(Ino::ROOT, "f", b"open").await;

@@ -9,7 +9,7 @@ const KILLS: usize = 32;
 const KILLS_LONG: usize = 500;
 
 macro_rules! kills {
-    ($($name:ident: $passthrough:literal, $settle:literal, $bucket:literal;)+) => { $(
+    ($($name:ident: $passthrough:literal, $settle:literal, $bucket:literal, $directories:literal;)+) => { $(
         mod $name {
             use super::{KILLS, KILLS_LONG, Plan};
 
@@ -20,6 +20,7 @@ macro_rules! kills {
                     passthrough: $passthrough,
                     settle: $settle,
                     bucket: $bucket,
+                    directories: $directories,
                     points: &[],
                     rounds,
                 };
@@ -41,10 +42,10 @@ macro_rules! kills {
 }
 
 kills! {
-    killed_with_passthrough_while_files_are_uploaded: "passthrough=auto", "settle=0s", false;
-    killed_with_passthrough_before_anything_is_uploaded: "passthrough=auto", "settle=5m", false;
-    killed_without_passthrough_while_files_are_uploaded: "passthrough=off", "settle=0s", false;
-    killed_without_passthrough_into_a_bucket: "passthrough=off", "settle=500ms", true;
+    killed_with_passthrough_while_files_are_uploaded: "passthrough=auto", "settle=0s", false, 2;
+    killed_with_passthrough_before_anything_is_uploaded: "passthrough=auto", "settle=5m", false, 1;
+    killed_without_passthrough_while_files_are_uploaded: "passthrough=off", "settle=0s", false, 1;
+    killed_without_passthrough_into_a_bucket: "passthrough=off", "settle=500ms", true, 2;
 }
 
 /// What this work comes to, of all that stands in `killpoints::around`; the daemon dies before and after each.
@@ -82,6 +83,7 @@ fn at_points(passthrough: &'static str, bucket: bool, times: usize) {
         passthrough,
         settle: "settle=0s",
         bucket,
+        directories: if bucket { 1 } else { 2 },
         points,
         rounds: 2 * points.len() * times,
     };

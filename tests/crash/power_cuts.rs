@@ -11,7 +11,7 @@ const ROUNDS: usize = 15;
 const ROUNDS_LONG: usize = 125;
 
 macro_rules! power_cuts {
-    ($($name:ident: $passthrough:literal, $settle:literal, $bucket:literal;)+) => { $(
+    ($($name:ident: $passthrough:literal, $settle:literal, $bucket:literal, $directories:literal;)+) => { $(
         mod $name {
             use super::{Kind, Plan, ROUNDS, ROUNDS_LONG};
 
@@ -22,6 +22,7 @@ macro_rules! power_cuts {
                     passthrough: $passthrough,
                     settle: $settle,
                     bucket: $bucket,
+                    directories: $directories,
                     points: &[],
                     rounds,
                 };
@@ -54,8 +55,8 @@ macro_rules! power_cuts {
 }
 
 power_cuts! {
-    passthrough_while_files_are_uploaded: "passthrough=auto", "settle=0s", false;
-    passthrough_before_anything_is_uploaded: "passthrough=auto", "settle=5m", false;
-    through_the_daemon_while_files_are_uploaded: "passthrough=off", "settle=0s", false;
-    through_the_daemon_into_a_bucket: "passthrough=off", "settle=500ms", true;
+    passthrough_while_files_are_uploaded: "passthrough=auto", "settle=0s", false, 1;
+    passthrough_before_anything_is_uploaded: "passthrough=auto", "settle=5m", false, 2;
+    through_the_daemon_while_files_are_uploaded: "passthrough=off", "settle=0s", false, 2;
+    through_the_daemon_into_a_bucket: "passthrough=off", "settle=500ms", true, 1;
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -59,6 +59,8 @@ pub struct Plan {
     pub settle: &'static str,
     /// Into a bucket, not a folder.
     pub bucket: bool,
+    /// Cache directories, one or two.
+    pub directories: usize,
     /// The daemon ends itself before and after these (see `killpoints`), each in its turn; none: at any instant.
     pub points: &'static [&'static str],
     /// Crashes; `CRASH_ROUNDS` overrides it.
@@ -119,7 +121,7 @@ struct Rounds {
     store: Store,
     ledgers: Vec<Ledger>,
     tally: Tally,
-    cache: Cache,
+    caches: [Cache; 2],
     /// Last, for the mount on it goes first.
     image: Option<Image>,
 }
@@ -147,14 +149,14 @@ impl Rounds {
             store,
             ledgers: (0..WORKERS).map(|nr| Ledger::new(crash, nr)).collect(),
             tally: Tally::default(),
-            cache: Cache::new(),
+            caches: [Cache::new(), Cache::new()],
             image: plan.image.map(|kind| Image::new(kind, IMAGE_BYTES)),
         }
     }
 
     fn options(&self) -> MountOptions {
         let options = Mount::of(&self.store)
-            .cache(&self.cache)
+            .cache(&self.caches[0])
             .option(self.plan.passthrough)
             .option(self.plan.settle);
         // Or the store is listed once, at the start.
@@ -162,13 +164,17 @@ impl Rounds {
             true => options,
             false => options.option("revalidate=1s"),
         };
-        match &self.image {
-            Some(image) => {
-                let cache = image.path().join("cache");
-                options.option(format!("cache_dir={}", cache.display()))
-            }
-            None => options,
-        }
+        let places = self.cache_dirs();
+        let places: Vec<_> = places.iter().map(|place| place.to_str().unwrap()).collect();
+        options.option(format!("cache_dir={}", places.join(":")))
+    }
+
+    fn cache_dirs(&self) -> Vec<PathBuf> {
+        let all = match &self.image {
+            Some(image) => ["cache", "further"].map(|name| image.path().join(name)),
+            None => self.caches.each_ref().map(|cache| cache.path().to_owned()),
+        };
+        all[..self.plan.directories].to_vec()
     }
 
     fn run(&mut self) {
@@ -312,7 +318,9 @@ impl Rounds {
         }
         if let Some(image) = &mut self.image {
             image.replay();
-            another_boot(&image.path().join("cache"));
+            for cache in self.cache_dirs() {
+                another_boot(&cache);
+            }
         }
     }
 

@@ -39,3 +39,4 @@ mod prefetching;
 mod removed_names;
 mod residency;
 mod semantics;
+mod several_devices;

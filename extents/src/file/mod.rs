@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use rangemap::RangeSet;
 use tokio::sync::{RwLock, oneshot};
 
-use crate::store::{Account, Inner, STAT_BLOCK_BYTES, reopen_direct};
+use crate::directory::{Account, Inner, STAT_BLOCK_BYTES, reopen_direct};
 use crate::{Error, ExtentId, Result};
 use gate::Gate;
 

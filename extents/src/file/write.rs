@@ -9,7 +9,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::ExtentFile;
 use crate::Result;
-use crate::store::STAT_BLOCK_BYTES;
+use crate::directory::STAT_BLOCK_BYTES;
 
 /// Zeros are written from here.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

@@ -177,11 +177,14 @@ fn cache(status: &Status) -> String {
         0 => String::new(),
         size => format!(" ({:.0}%)", status.cache_used as f64 * 100.0 / size as f64),
     };
+    let mut places = status.cache_dir.to_string();
+    for further in &status.further_cache_dirs {
+        places += &format!(", {further}");
+    }
     format!(
-        "{} of {}{share} in {}",
+        "{} of {}{share} in {places}",
         format_bytes(status.cache_used),
         format_bytes(status.cache_size),
-        status.cache_dir
     )
 }
 

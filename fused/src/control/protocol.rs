@@ -298,6 +298,8 @@ pub struct Status {
     pub node: String,
     /// The cache directory.
     pub cache_dir: WirePath,
+    /// Further ones on other devices.
+    pub further_cache_dirs: Vec<WirePath>,
     /// What the cache may use.
     pub cache_size: u64,
     /// What the cache uses.

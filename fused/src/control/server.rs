@@ -55,6 +55,11 @@ impl Facts {
             },
             node: format!("{node:016x}"),
             cache_dir: options.cache_dir.as_path().into(),
+            further_cache_dirs: options
+                .further_cache_dirs
+                .iter()
+                .map(|path| path.as_path().into())
+                .collect(),
             read_only: options.ro,
             ..Status::default()
         };

@@ -1,9 +1,10 @@
-//! The cache directory: whose it is, and that one daemon at a time has it.
+//! The cache directory: whose it is, and that one daemon at a time has it. Further ones on other devices belong to it
+//! ([`super::further_dirs`]).
 //!
 //! ```text
 //! CACHE_DIR/            mode 0700, of the daemon's user
 //!   lock                flock(2)ed by the daemon; its text says by whom
-//!   identity.toml       format = 1, the store's URL, the node's number
+//!   identity.toml       format, the store's URL, the node's number; with format = 2 the further directories
 //!   probes              numbers of the objects by which the store is being tried, while there are any
 //!   journal/            the embedded journal; in it `reserve`, room for it on a full disk
 //!   extents/            the bytes
@@ -20,14 +21,22 @@ use extents::ExtentStore;
 use journal::EmbeddedStore;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::further_dirs::{self, Belonging, FurtherDir, Listed};
 use super::probes::Probes;
 use crate::options::MountOptions;
 
-/// The layout above.
-const FORMAT: u32 = 1;
+/// The layout above. Without further directories it is still 1, which older releases know.
+const FORMAT: u32 = 2;
+
+/// The folder of extents in each directory.
+pub(super) const EXTENTS: &str = "extents";
+
+/// Says which directory it is.
+pub(super) const IDENTITY: &str = "identity.toml";
 
 /// Which store a cache directory belongs to, and which node it is in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,12 +46,16 @@ pub struct Identity {
     pub store: String,
     /// The node's number: random, 63 bits (TOML's integers are signed).
     pub node: u64,
+    /// Further directories that may hold bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    further: Vec<Listed>,
 }
 
 /// A cache directory that is ours until this is dropped.
 pub struct CacheDir {
     path: PathBuf,
     identity: Identity,
+    further: Vec<FurtherDir>,
     _lock: Flock<File>,
 }
 
@@ -62,13 +75,36 @@ impl CacheDir {
         let owner = format!("{} at {}", options.url, options.mountpoint.display());
         let lock = lock_file(&path, &owner)?;
         let store = remote::StoreUrl::parse(&options.url)?.to_string();
-        let identity = match read_identity(&path).map_err(problem)? {
+        let mut identity = match read_identity(&path).map_err(problem)? {
             Some(identity) => check_identity(&path, identity, store)?,
-            None => write_identity(&path, store).map_err(problem)?,
+            None => {
+                further_dirs::refuse_part(&path)?;
+                let identity = Identity {
+                    format: 1,
+                    store,
+                    node: rand::random::<u64>() >> 1,
+                    further: Vec::new(),
+                };
+                write_identity(&path, &identity).map_err(problem)?;
+                identity
+            }
         };
+        let belongs = Belonging {
+            store: &identity.store,
+            node: identity.node,
+            owner: &owner,
+        };
+        let further = belongs.take(options, &identity.further)?;
+        let listed: Vec<Listed> = further.iter().map(FurtherDir::listed).collect();
+        if listed != identity.further {
+            identity.format = if listed.is_empty() { 1 } else { FORMAT };
+            identity.further = listed;
+            write_identity(&path, &identity).map_err(problem)?;
+        }
         Ok(Self {
             path,
             identity,
+            further,
             _lock: lock,
         })
     }
@@ -83,11 +119,19 @@ impl CacheDir {
         let read = || read_identity(&path).map_err(|error| problem(explain(&error)));
         // Before the lock file is made in a folder that is none of ours.
         read()?.ok_or_else(|| problem("is none: there is no identity.toml in it".into()))?;
-        let lock = lock_file(&path, &format!("fused doctor of {}", options.url))?;
+        let owner = format!("fused doctor of {}", options.url);
+        let lock = lock_file(&path, &owner)?;
         let identity = read()?.ok_or_else(|| problem("has just been removed".into()))?;
         let store = remote::StoreUrl::parse(&options.url)?.to_string();
+        let identity = check_identity(&path, identity, store)?;
+        let belongs = Belonging {
+            store: &identity.store,
+            node: identity.node,
+            owner: &owner,
+        };
         Ok(Self {
-            identity: check_identity(&path, identity, store)?,
+            further: belongs.take_listed(&identity.further)?,
+            identity,
             path,
             _lock: lock,
         })
@@ -120,7 +164,10 @@ impl CacheDir {
 
     /// Opens the extents. That takes some space, on a full disk from the journal's reserve.
     pub fn open_extents(&self) -> Result<ExtentStore, Error> {
-        let open = || ExtentStore::open(&self.path.join("extents"), extents::Options::default());
+        let extents = |dir: &Path| dir.join(EXTENTS);
+        let further: Vec<_> = self.further.iter().map(|dir| extents(dir.path())).collect();
+        let options = extents::Options::default();
+        let open = || ExtentStore::open_all(&extents(&self.path), &further, options);
         match open() {
             Err(full) if matches!(Errno::from_raw(full.errno()), Errno::ENOSPC | Errno::EDQUOT) => {
                 let given_up = EmbeddedStore::give_up_reserve(&self.journal());
@@ -134,7 +181,7 @@ impl CacheDir {
     }
 }
 
-fn lock_file(path: &Path, owner: &str) -> Result<Flock<File>, Error> {
+pub(super) fn lock_file(path: &Path, owner: &str) -> Result<Flock<File>, Error> {
     let open = OpenOptions::new()
         .read(true)
         .write(true)
@@ -188,18 +235,18 @@ fn lock_file(path: &Path, owner: &str) -> Result<Flock<File>, Error> {
 }
 
 fn read_identity(path: &Path) -> io::Result<Option<Identity>> {
-    let text = match fs::read_to_string(path.join("identity.toml")) {
+    read_toml(path, IDENTITY)
+}
+
+/// What a file says; `None` if it isn't there.
+pub(super) fn read_toml<T: DeserializeOwned>(path: &Path, name: &str) -> io::Result<Option<T>> {
+    let text = match fs::read_to_string(path.join(name)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let identity = toml::from_str(&text).map_err(|error| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("identity.toml: {error}"),
-        )
-    })?;
-    Ok(Some(identity))
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {error}"));
+    Ok(Some(toml::from_str(&text).map_err(invalid)?))
 }
 
 fn check_identity(path: &Path, identity: Identity, store: String) -> Result<Identity, Error> {
@@ -223,24 +270,23 @@ fn check_identity(path: &Path, identity: Identity, store: String) -> Result<Iden
     Ok(identity)
 }
 
-/// Whole or not at all, also in a power cut: everything else in the directory depends on it.
-fn write_identity(path: &Path, store: String) -> io::Result<Identity> {
-    let identity = Identity {
-        format: FORMAT,
-        store,
-        node: rand::random::<u64>() >> 1,
-    };
-    let text = toml::to_string(&identity).map_err(io::Error::other)?;
-    let temporary = path.join("identity.toml.new");
+/// Everything else in the directory depends on it.
+fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
+    write_toml(path, IDENTITY, identity)
+}
+
+/// Replaces a file, whole or not at all, also in a power cut.
+pub(super) fn write_toml(path: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let text = toml::to_string(value).map_err(io::Error::other)?;
+    let temporary = path.join(format!("{name}.new"));
     let mut file = File::create(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&temporary, path.join("identity.toml"))?;
-    File::open(path)?.sync_all()?;
-    Ok(identity)
+    fs::rename(&temporary, path.join(name))?;
+    File::open(path)?.sync_all()
 }
 
-fn explain(error: &io::Error) -> String {
+pub(super) fn explain(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ": free some space, or choose another with -o cache_dir=DIR"

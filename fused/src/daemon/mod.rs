@@ -10,6 +10,7 @@
 
 mod cache_dir;
 mod error;
+mod further_dirs;
 mod open_rooms;
 mod probes;
 mod session;

@@ -48,6 +48,10 @@ pub struct MountOptions {
     pub mountpoint: PathBuf,
     /// Directory of the extents and the embedded journal, absolute; one daemon at a time.
     pub cache_dir: PathBuf,
+    /// Further directories of extents, absolute, on other devices.
+    pub further_cache_dirs: Vec<PathBuf>,
+    /// Those that were, and are lost with all that was in them.
+    pub lost_cache_dirs: Vec<PathBuf>,
     /// How much of its file system the cache may fill.
     pub cache_size: CacheSize,
     /// Where metadata lives.

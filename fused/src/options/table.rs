@@ -71,6 +71,8 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         url: url.to_owned(),
         mountpoint: absolute,
         cache_dir: place::default_cache_dir(store),
+        further_cache_dirs: Vec::new(),
+        lost_cache_dirs: Vec::new(),
         cache_size: CacheSize::Percent(0),
         journal: JournalKind::Embedded,
         passthrough: Passthrough::Auto,
@@ -268,10 +270,16 @@ const fn word(name: &'static str) -> Row {
 /// Every option there is.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    value("cache_dir", "DIR", Preset::Told("/var/cache/fused/<hash of URL>; not root: ~/.cache/fused/<hash of URL>"),
-        |o, v| { o.cache_dir = values::path(v)?; Ok(()) },
-        "Directory for file data and the embedded journal, on a local disk, best on NVMe. It holds what is not \
-         uploaded yet: don't delete it, and use the same one at the next mount. One mount at a time."),
+    value("cache_dir", "DIR[:DIR...]", Preset::Told("/var/cache/fused/<hash of URL>; not root: ~/.cache/fused/<hash of URL>"),
+        |o, v| { (o.cache_dir, o.further_cache_dirs) = values::paths(v)?; Ok(()) },
+        "Directory for file data and the embedded journal, on a local disk, best on NVMe; further ones, one for each \
+         device, are for file data, each file in one of them, more of them where there is more room. They hold what \
+         is not uploaded yet: don't delete them, and use the same ones at the next mount. One that is empty may be \
+         left out. One mount at a time."),
+    value("lost_cache_dir", "DIR[:DIR...]", Preset::Told("none"),
+        |o, v| { let (first, further) = values::paths(v)?; o.lost_cache_dirs = vec![first]; o.lost_cache_dirs.extend(further); Ok(()) },
+        "Further directories of the mount before that are lost for good, with what was in them and not uploaded. \
+         Without this word a mount that lacks one is refused."),
     value("cache_size", "SIZE|PERCENT", Preset::Text("80%"),
         |o, v| { o.cache_size = values::cache_size(v)?; Ok(()) },
         "How much the cache may fill: 100G, 10GiB, 500GB, or a share of the bytes that were free or already the \

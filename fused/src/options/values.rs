@@ -141,6 +141,14 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| format!("`{text}` can't be made absolute: {error}"))
 }
 
+/// One path, or several: further ones begin with `:/`, since a path may have a colon.
+pub(super) fn paths(text: &str) -> Result<(PathBuf, Vec<PathBuf>), String> {
+    let mut parts = text.split(":/");
+    let first = path(parts.next().unwrap_or_default())?;
+    let further = parts.map(|rest| path(&format!("/{rest}")));
+    Ok((first, further.collect::<Result<_, _>>()?))
+}
+
 pub(super) fn journal(text: &str) -> Result<JournalKind, String> {
     if text == "embedded" {
         return Ok(JournalKind::Embedded);

@@ -12,7 +12,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use extents::ExtentStore;
+use extents::{ExtentId, ExtentStore, Short};
 use journal::Ino;
 use nix::errno::Errno;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::evict::Evicted;
 use super::eviction_order::Order;
 use super::space::LOOK_EVERY;
-use super::{Inner, Result, Vfs};
+use super::{Error, Inner, Result, Vfs, extent_id};
 
 /// Between two counts because everything known was used up: what then keeps the cache full is mostly known to stay.
 const CENSUS_EVERY: Duration = Duration::from_secs(60);
@@ -155,6 +155,9 @@ impl Vfs {
             Some(low) => self.evict_to(low).await,
             None => Ok(true),
         };
+        for short in self.extents().short()? {
+            self.evict_from(short).await?;
+        }
         room.looked(&look, wanted.is_some() && matches!(enough, Ok(true)));
         enough.map(drop)
     }
@@ -193,19 +196,9 @@ impl Vfs {
                 tenants.wanted(ino, bytes);
                 continue;
             }
-            match self.evict(ino).await {
-                Ok(Evicted::Superseded { id, .. }) => {
-                    unneeded.push(id);
-                    freed += bytes;
-                    tenants.gone(ino);
-                }
-                Ok(Evicted::Dirty) => {}
-                Ok(Evicted::InUse) => tenants.in_use(ino, bytes),
-                Ok(Evicted::Pinned | Evicted::Emptied { .. } | Evicted::Nothing) => {
-                    tenants.gone(ino);
-                }
+            match self.take_turn(ino, bytes, &mut unneeded).await {
+                Ok(bytes) => freed += bytes,
                 Err(error) => {
-                    tenants.wanted(ino, bytes);
                     failed = Some(error);
                     break;
                 }
@@ -216,6 +209,65 @@ impl Vfs {
             Some(error) => Err(error),
             None => Ok(self.extents().used_bytes() <= low),
         }
+    }
+
+    /// Gives up a file whose turn it is, if it may go; how many bytes go with its extents, once these are removed.
+    async fn take_turn(&self, ino: Ino, bytes: u64, unneeded: &mut Vec<ExtentId>) -> Result<u64> {
+        let tenants = &self.inner.space.tenants;
+        match self.evict(ino).await {
+            Ok(Evicted::Superseded { id, .. }) => {
+                unneeded.push(id);
+                tenants.gone(ino);
+                return Ok(bytes);
+            }
+            Ok(Evicted::Dirty) => {}
+            Ok(Evicted::InUse) => tenants.in_use(ino, bytes),
+            Ok(Evicted::Pinned | Evicted::Emptied { .. } | Evicted::Nothing) => tenants.gone(ino),
+            Err(error) => {
+                tenants.wanted(ino, bytes);
+                return Err(error);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Makes room in one of several directories, as far as something there may go.
+    async fn evict_from(&self, short: Short) -> Result<()> {
+        let (tenants, room) = (&self.inner.space.tenants, &self.inner.space.room);
+        if tenants.census_is_due(false) {
+            self.take_census().await?;
+        }
+        let mut unneeded = Vec::new();
+        let (mut freed, mut failed) = (0, None);
+        for _ in 0..tenants.len() {
+            if freed >= short.excess_bytes {
+                break;
+            }
+            let Some((ino, bytes)) = tenants.turn() else {
+                break;
+            };
+            let inode = self.journal().inode(ino).await;
+            let is_there = match &inode {
+                Ok(Some(inode)) => self.extents().is_in(short.directory, extent_id(inode)),
+                _ => false,
+            };
+            if room.is_held(ino) {
+                tenants.wanted(ino, bytes);
+            } else if !is_there {
+                tenants.in_use(ino, bytes);
+            } else {
+                match self.take_turn(ino, bytes, &mut unneeded).await {
+                    Ok(bytes) => freed += bytes,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            failed = failed.or(inode.err().map(Error::from));
+            if failed.is_some() {
+                break;
+            }
+        }
+        self.remove_all(unneeded).await?;
+        failed.map_or(Ok(()), Err)
     }
 
     async fn take_census(&self) -> Result<()> {

@@ -5,6 +5,9 @@
 //! room, who opens a file for writing waits for uploads, and only at the end of a stated wait gets
 //! ENOSPC: an honest error, with everything written before still safe.
 //!
+//! Of several cache directories each has a device that can be full while others are not: new files go elsewhere then,
+//! and what is clean goes from there.
+//!
 //! Others may fill the disk that the cache is on. When the journal says that space is short there, clean
 //! files go however few they are, and nothing new is begun: what is being written, closed, removed and
 //! uploaded goes on, out of the journal's reserve.
@@ -130,7 +133,9 @@ impl Vfs {
 
     fn has_room(&self) -> bool {
         let used = self.extents().used_bytes();
-        used < self.cache_budget() && !self.journal().is_short_of_space()
+        used < self.cache_budget()
+            && !self.journal().is_short_of_space()
+            && self.extents().has_room()
     }
 
     fn no_room(&self, waited: Duration) -> Result<Error> {

@@ -146,10 +146,11 @@ impl MountOptions {
         self
     }
 
-    /// The cache directory.
+    /// The cache directory; of several the first.
     fn cache_dir(&self) -> PathBuf {
         let named = self.options.iter().rev();
-        let named = named.filter_map(|option| option.strip_prefix("cache_dir="));
+        let named =
+            named.filter_map(|option| option.strip_prefix("cache_dir=")?.split(":/").next());
         match named.map(PathBuf::from).next() {
             Some(path) => path,
             None => self

@@ -22,15 +22,15 @@ use crate::{Error, Result};
 const NAME: &str = "state";
 const FORMAT: u32 = 1;
 
-/// What became of the run before this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of the run before this one. The last is the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PreviousRun {
     /// There was none: a new cache directory.
     None,
-    /// The machine has not been booted since: whatever was written is there, even after a kill.
-    SameBoot,
     /// Booted since, after an orderly stop: whatever was written is there.
     CleanStop,
+    /// The machine has not been booted since: whatever was written is there, even after a kill.
+    SameBoot,
     /// Booted since, without an orderly stop: ranges that were never synced may be holes again.
     UncleanBoot,
 }

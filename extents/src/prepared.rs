@@ -10,31 +10,38 @@
 //! its id takes it from here first. So one that is in use is never taken for a left-over.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::{ExtentId, Result};
 
-enum Slot {
+enum Slot<F> {
     /// Somebody is making it.
     Coming,
-    Ready(File),
+    Ready(F),
     /// It is being removed.
     Leaving,
 }
 
-/// The files made ahead.
-#[derive(Default)]
-pub(crate) struct Prepared {
+/// The files made ahead, each with what must be known of it.
+pub(crate) struct Prepared<F> {
     /// Held for moments, never while a file is made. Lock order: innermost.
-    slots: Mutex<BTreeMap<ExtentId, Slot>>,
+    slots: Mutex<BTreeMap<ExtentId, Slot<F>>>,
     moved: Condvar,
 }
 
-impl Prepared {
+impl<F> Default for Prepared<F> {
+    fn default() -> Self {
+        Self {
+            slots: Mutex::default(),
+            moved: Condvar::default(),
+        }
+    }
+}
+
+impl<F> Prepared<F> {
     /// Makes one by `make`, unless it is there or coming.
-    pub(crate) fn prepare(&self, id: ExtentId, make: impl FnOnce() -> Result<File>) -> Result<()> {
+    pub(crate) fn prepare(&self, id: ExtentId, make: impl FnOnce() -> Result<F>) -> Result<()> {
         {
             let mut slots = self.slots.lock();
             if slots.contains_key(&id) {
@@ -60,7 +67,7 @@ impl Prepared {
     }
 
     /// Takes the file of `id`, for good. Waits for one that is coming or leaving.
-    pub(crate) fn take(&self, id: ExtentId) -> Option<File> {
+    pub(crate) fn take(&self, id: ExtentId) -> Option<F> {
         let mut slots = self.slots.lock();
         while matches!(slots.get(&id), Some(Slot::Coming | Slot::Leaving)) {
             self.moved.wait(&mut slots);
@@ -76,27 +83,27 @@ impl Prepared {
     pub(crate) fn discard(
         &self,
         below: u64,
-        remove: impl Fn(ExtentId) -> Result<()>,
+        remove: impl Fn(ExtentId, F) -> Result<()>,
     ) -> Result<()> {
         let end = ExtentId {
             ino: below,
             generation: 0,
         };
-        let leaving: Vec<ExtentId> = {
+        let leaving: Vec<(ExtentId, F)> = {
             let mut slots = self.slots.lock();
             let ready = slots
                 .range_mut(..end)
                 .filter(|(_, slot)| matches!(slot, Slot::Ready(_)));
             ready
-                .map(|(&id, slot)| {
-                    *slot = Slot::Leaving;
-                    id
+                .filter_map(|(&id, slot)| match std::mem::replace(slot, Slot::Leaving) {
+                    Slot::Ready(file) => Some((id, file)),
+                    Slot::Coming | Slot::Leaving => None,
                 })
                 .collect()
         };
         let mut result = Ok(());
-        for id in leaving {
-            let removed = remove(id);
+        for (id, file) in leaving {
+            let removed = remove(id, file);
             self.slots.lock().remove(&id);
             self.moved.notify_all();
             result = result.and(removed);
@@ -109,6 +116,7 @@ impl Prepared {
 mod tests {
     use super::*;
     use crate::Error;
+    use std::fs::File;
 
     fn id(ino: u64) -> ExtentId {
         ExtentId { ino, generation: 0 }
@@ -126,7 +134,7 @@ mod tests {
         assert!(prepared.take(id(3)).is_some());
         assert!(prepared.take(id(3)).is_none());
         let removed = Mutex::new(Vec::new());
-        let remove = |id| {
+        let remove = |id, _| {
             removed.lock().push(id);
             Ok(())
         };
@@ -151,7 +159,7 @@ mod tests {
             wait.recv().unwrap();
             assert!(prepared.take(id(7)).is_some());
         });
-        let nothing = |_| panic!("nothing is left");
+        let nothing = |_, _| panic!("nothing is left");
         prepared.discard(u64::MAX, nothing).unwrap();
     }
 
@@ -163,7 +171,7 @@ mod tests {
         let gone = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let slow = |_| {
+                let slow = |_, _| {
                     begun.send(()).unwrap();
                     std::thread::sleep(std::time::Duration::from_millis(50));
                     gone.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -179,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_file_that_could_not_be_made_is_not_there() {
-        let prepared = Prepared::default();
+        let prepared = Prepared::<File>::default();
         let failed = || {
             Err(Error::io(
                 "making",

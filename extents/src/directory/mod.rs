@@ -1,4 +1,4 @@
-//! The directory of extent files.
+//! A directory of extent files.
 //!
 //! Layout (see [`crate::id`] for the names): 256 shard directories of mode 0700 with files of mode 0600,
 //! and `state` (see `run`). Anything else in there is left alone. One daemon uses a directory at a
@@ -14,7 +14,6 @@
 //! with [`Error::Poisoned`]; reads go on.
 
 mod aside;
-mod prepared;
 mod probe;
 mod run;
 mod usage;
@@ -22,7 +21,6 @@ mod usage;
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +35,6 @@ use crate::id::shard_path;
 use crate::io::Engine;
 use crate::io::buffer::{POOL_BYTES_MAX, Pool};
 use crate::{Error, ExtentFile, ExtentId, Result};
-use prepared::Prepared;
 pub(crate) use probe::reopen_direct;
 pub(crate) use usage::{Account, STAT_BLOCK_BYTES, Tally};
 
@@ -100,15 +97,16 @@ pub struct Standing {
     pub last_use: i64,
 }
 
-/// The store. Clones share everything.
+/// One directory of extent files. Clones share everything.
 #[derive(Clone)]
-pub struct ExtentStore {
+pub(crate) struct Directory {
     inner: Arc<Inner>,
 }
 
 /// What the store and its files share.
 pub(crate) struct Inner {
     dir: PathBuf,
+    device: u64,
     pub(crate) capabilities: Capabilities,
     pub(crate) engine: Engine,
     pub(crate) pool: Pool,
@@ -119,13 +117,12 @@ pub(crate) struct Inner {
     /// Live files. Held for lookups only: never during I/O, and no `Arc<ExtentFile>` is dropped under
     /// it, because that drop takes it. Lock order: innermost.
     files: Mutex<HashMap<ExtentId, Weak<ExtentFile>>>,
-    prepared: Prepared,
 }
 
-impl ExtentStore {
+impl Directory {
     /// Opens the store in `dir`, which is made if it isn't there; finds out what the file system can do
     /// and refuses one that won't do.
-    pub fn open(dir: &Path, options: Options) -> Result<ExtentStore> {
+    pub fn open(dir: &Path, options: Options) -> Result<Directory> {
         let not_writable = |source| Error::NotWritable {
             dir: dir.to_owned(),
             source,
@@ -155,8 +152,10 @@ impl ExtentStore {
             uring: engine.is_ring(),
             reflink: answers.reflink,
         };
+        let device = fs::metadata(dir).map_err(not_writable)?.dev();
         let inner = Arc::new(Inner {
             dir: dir.clone(),
+            device,
             capabilities,
             engine,
             pool: Pool::new(POOL_BYTES_MAX),
@@ -165,9 +164,8 @@ impl ExtentStore {
             poison: OnceLock::new(),
             direct: AtomicBool::new(answers.direct),
             files: Mutex::default(),
-            prepared: Prepared::default(),
         });
-        let store = ExtentStore { inner };
+        let store = Directory { inner };
         let space = store.usage()?;
         tracing::info!(
             dir = %dir.display(),
@@ -212,11 +210,11 @@ impl ExtentStore {
         self.inner.aside(work)
     }
 
-    /// Makes a new, empty extent file. Nothing is synced: `sync_data` does that.
-    pub fn create(&self, id: ExtentId) -> Result<Arc<ExtentFile>> {
+    /// Makes a new, empty extent file, unless it was `made` ahead. Nothing is synced: `sync_data` does that.
+    pub fn create(&self, id: ExtentId, made: Option<File>) -> Result<Arc<ExtentFile>> {
         self.inner.check()?;
         let _point = killpoints::around("extent create");
-        let file = match self.inner.prepared.take(id) {
+        let file = match made {
             Some(file) => file,
             None => self.make(id)?,
         };
@@ -225,7 +223,9 @@ impl ExtentStore {
         Ok(self.register(ExtentFile::created(Arc::clone(&self.inner), id, file)))
     }
 
-    fn make(&self, id: ExtentId) -> Result<File> {
+    /// Makes a file that [`Directory::create`] can be given later.
+    pub fn make(&self, id: ExtentId) -> Result<File> {
+        self.inner.check()?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -238,40 +238,23 @@ impl ExtentStore {
         })
     }
 
-    /// Makes the first extent files of these inodes ahead of their `create`. For numbers that are not
-    /// given out yet.
-    pub fn prepare(&self, inos: Range<u64>) -> Result<()> {
-        self.inner.check()?;
-        for ino in inos {
-            let id = ExtentId { ino, generation: 0 };
-            match self.inner.prepared.prepare(id, || self.make(id)) {
-                // The number has been given out meanwhile.
-                Ok(()) | Err(Error::Exists { .. }) => {}
-                Err(error) => return Err(error),
+    /// Removes one that was made and not given.
+    pub fn unmake(&self, id: ExtentId) -> Result<()> {
+        match fs::remove_file(id.path(&self.inner.dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("removing", id, error))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Removes what was made ahead for numbers below this one, and not needed.
-    pub fn discard_prepared(&self, below: u64) -> Result<()> {
-        self.inner.prepared.discard(below, |id| {
-            match fs::remove_file(id.path(&self.inner.dir)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(Error::io("removing", id, error))
-                }
-                _ => Ok(()),
-            }
-        })
+    /// The file, if somebody has it open.
+    pub fn live(&self, id: ExtentId) -> Option<Arc<ExtentFile>> {
+        self.inner.live(id)
     }
 
-    /// Opens an extent file; `None` if there is none, which means that everything is a hole.
+    /// Opens an extent file; `None` if there is none.
     pub fn open_file(&self, id: ExtentId) -> Result<Option<Arc<ExtentFile>>> {
-        if let Some(live) = self.inner.live(id) {
-            return Ok(Some(live));
-        }
-        // One that was made ahead is in use from now on.
-        drop(self.inner.prepared.take(id));
         match OpenOptions::new()
             .read(true)
             .write(true)
@@ -283,17 +266,9 @@ impl ExtentStore {
         }
     }
 
-    /// Opens an extent file, or makes it.
-    pub fn open_or_create(&self, id: ExtentId) -> Result<Arc<ExtentFile>> {
-        loop {
-            if let Some(file) = self.open_file(id)? {
-                return Ok(file);
-            }
-            match self.create(id) {
-                Err(Error::Exists { .. }) => {}
-                other => return other,
-            }
-        }
+    /// Whether there is an extent file of this name.
+    pub fn has(&self, id: ExtentId) -> bool {
+        fs::symlink_metadata(id.path(&self.inner.dir)).is_ok()
     }
 
     fn adopt(&self, id: ExtentId, file: File) -> Result<Arc<ExtentFile>> {
@@ -323,7 +298,6 @@ impl ExtentStore {
     /// close it, and so does its space.
     pub fn remove(&self, id: ExtentId) -> Result<()> {
         let _point = killpoints::around("extent remove");
-        drop(self.inner.prepared.take(id));
         let (live, closed_bytes) = self.before_leaving(id);
         match fs::remove_file(id.path(&self.inner.dir)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -353,25 +327,12 @@ impl ExtentStore {
         }
     }
 
-    /// Removes all extent files of an inode except those of one generation.
-    pub fn remove_stale(&self, ino: u64, keep_generation: Option<u64>) -> Result<()> {
+    /// All extent files of an inode.
+    pub fn ids_of(&self, ino: u64) -> Result<Vec<ExtentId>> {
         let shard = ExtentId { ino, generation: 0 }.shard();
-        for id in ids_in(&shard_path(&self.inner.dir, shard))? {
-            let id = id?;
-            if id.ino == ino && Some(id.generation) != keep_generation {
-                self.remove(id)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The space that an extent file takes, in bytes; 0 if there is none.
-    pub fn allocated_bytes(&self, id: ExtentId) -> Result<u64> {
-        match std::fs::metadata(id.path(&self.inner.dir)) {
-            Ok(metadata) => Ok(metadata.blocks() * STAT_BLOCK_BYTES),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(Error::io("stat", id, error)),
-        }
+        let ids = ids_in(&shard_path(&self.inner.dir, shard))?;
+        ids.filter(|id| id.as_ref().map_or(true, |id| id.ino == ino))
+            .collect()
     }
 
     /// What an extent file takes and when it was last used; `None` if there is none.
@@ -408,9 +369,21 @@ impl ExtentStore {
         })
     }
 
-    /// Where the store is, without symbolic links.
-    pub fn directory(&self) -> &Path {
+    /// Where it is, without symbolic links.
+    pub fn path(&self) -> &Path {
         &self.inner.dir
+    }
+
+    /// The device of its file system.
+    pub fn device(&self) -> u64 {
+        self.inner.device
+    }
+
+    /// What new files may take without making it short of room: what is free beyond a sixteenth of the file system.
+    pub fn room_bytes(&self) -> Result<u64> {
+        let usage = self.usage()?;
+        let kept = usage.fs_total_bytes / 16;
+        Ok(usage.fs_free_bytes.saturating_sub(kept))
     }
 
     /// Space taken, in bytes, without asking the file system.
@@ -434,10 +407,9 @@ impl ExtentStore {
         run::begin(&self.inner.dir)
     }
 
-    /// The last act of an orderly stop: syncs the whole file system, then records that nothing was
-    /// left unsynced. Whatever is written after it isn't covered.
+    /// The last act of an orderly stop: records that nothing was left unsynced. The caller has synced everything.
     pub fn mark_clean(&self) -> Result<()> {
-        self.sync_all()?;
+        self.inner.check()?;
         run::end(&self.inner.dir)
     }
 
@@ -458,16 +430,16 @@ impl ExtentStore {
     }
 }
 
-impl std::fmt::Debug for ExtentStore {
+impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ExtentStore")
+        f.debug_struct("Directory")
             .field("dir", &self.inner.dir)
             .finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    /// See [`ExtentStore::aside`].
+    /// See [`Directory::aside`].
     pub(crate) fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::ExtentStore;
+use super::Directory;
 use crate::{Error, ExtentId, Result};
 
-impl ExtentStore {
-    /// Copies an extent file into `folder`, under a name as [`ExtentStore::set_aside`] chooses it; the copy and its
+impl Directory {
+    /// Copies an extent file into `folder`, under a name as [`Directory::set_aside`] chooses it; the copy and its
     /// name survive a power cut. The file stays where it is; one that isn't there leaves an empty copy.
     pub async fn copy_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
         let _point = killpoints::around("extent copy aside");
