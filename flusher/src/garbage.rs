@@ -220,12 +220,13 @@ async fn delete_forgotten(core: &Core, key: &ObjectKey) -> Result<Option<Verdict
     let (Some(mark), Some(etag)) = (mark, meta.etag) else {
         return Ok(None);
     };
-    let owner = core.journal().inode(Ino(mark.ino)).await?;
-    if let Some(owner) = owner.filter(|inode| inode.nlink > 0) {
-        let origin = owner.content.origin.as_ref();
+    // Both of one instant: its upload to another key may be recorded just now.
+    let owner = core.journal().wanted(Ino(mark.ino)).await?;
+    if let Some(owner) = owner.filter(|owner| owner.inode.nlink > 0) {
+        let origin = owner.inode.content.origin.as_ref();
         let is_elsewhere =
             origin.is_some_and(|origin| origin.key != key.as_str() && origin.epoch.0 >= mark.epoch);
-        match core.journal().unsynced_row(owner.ino).await? {
+        match owner.unsynced {
             _ if is_elsewhere => {}
             Some(_) => return Ok(Some(Verdict::Waits)),
             None => return Ok(None),
