@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use harness::{Random, Way, digest_of};
+use harness::{Random, Way, digest_of, fused};
 use nix::sys::signal::Signal;
 
 const MIB: usize = 1 << 20;
@@ -18,6 +19,7 @@ harness::every_way!(
     what_a_power_cut_tore_is_read_as_what_has_replaced_its_object,
     after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
     after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_torn,
+    what_readers_fetched_beside_a_writer_is_not_taken_for_torn,
 );
 
 /// The extent files of a cache, by size: the tests below give every file a size of its own.
@@ -101,6 +103,41 @@ fn what_a_power_cut_tore_is_read_as_what_has_replaced_its_object(way: &Way) {
     assert!(read == theirs.as_bytes());
     again.sync();
     assert!(way.store.get("ckpt").unwrap() == theirs.as_bytes());
+}
+
+/// A power cut that loses nothing, of a changed file that is only in part here and that somebody goes on reading.
+fn what_readers_fetched_beside_a_writer_is_not_taken_for_torn(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    let mut content = vec![1; 9 * MIB];
+    fs::write(mount.join("f"), &content).unwrap();
+    mount.sync();
+    fused(["free".as_ref(), mount.path().as_os_str()]).success();
+
+    let reader = File::open(mount.join("f")).unwrap();
+    let mut first = vec![0; 4096];
+    reader.read_exact_at(&mut first, 0).unwrap();
+    let writer = File::options().write(true).open(mount.join("f")).unwrap();
+    writer
+        .write_all_at(&vec![2; MIB], (4 * MIB) as u64)
+        .unwrap();
+    drop(writer);
+    content[4 * MIB..5 * MIB].fill(2);
+    let mut all = vec![0; content.len()];
+    reader.read_exact_at(&mut all, 0).unwrap();
+    assert!(all == content);
+    drop(reader);
+
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    a_power_cut_that_loses_half_of(&cache, &[]);
+    let again = options.option("settle=0s").start();
+    assert!(
+        fs::read(again.join("f")).unwrap() == content,
+        "the new version"
+    );
+    again.sync();
+    assert!(way.store.get("f").unwrap() == content);
+    assert!(!cache.join("torn").exists());
 }
 
 /// Files replaced by rename, as safetensors does, without fsync.

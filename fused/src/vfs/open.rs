@@ -500,8 +500,20 @@ impl Vfs {
         if !changed && !close {
             return Ok(());
         }
+        // What readers fetch into holes from here on is not to be taken for what a power cut has torn.
+        let is_to_be_filled = changed && file.is_left_to_readers() && self.needs_fetch(file);
         let seal = match changed {
-            true => Some(file.extents.seal()?),
+            true if is_to_be_filled => {
+                file.extents.sync_data().await?;
+                Some(Seal::Synced)
+            }
+            true => {
+                let seal = file.extents.seal()?;
+                Some(Seal::Closed {
+                    size: seal.size,
+                    map_digest: seal.map_digest,
+                })
+            }
             false => None,
         };
         let end = EndWrite {
@@ -509,10 +521,7 @@ impl Vfs {
             mtime: attributes::timestamp(seen.stat.mtime),
             changed,
             close,
-            seal: seal.map(|seal| Seal::Closed {
-                size: seal.size,
-                map_digest: seal.map_digest,
-            }),
+            seal,
         };
         let ctime = match changed {
             true => attributes::change_time(&seen.stat),
@@ -523,6 +532,9 @@ impl Vfs {
             .await?;
         if changed {
             file.settled(&seen);
+        }
+        if is_to_be_filled {
+            self.journal().sync().await?;
         }
         Ok(())
     }

@@ -105,6 +105,12 @@ impl OpenFile {
         self.counts.lock().writers > 0
     }
 
+    /// Whether its last writer, or nobody who writes, has it open beside somebody who reads.
+    pub fn is_left_to_readers(&self) -> bool {
+        let counts = self.counts.lock();
+        counts.writers <= 1 && counts.opens > counts.writers
+    }
+
     /// A program opens it.
     pub fn use_it(&self) {
         self.is_used.store(true, Ordering::Release);
