@@ -1,6 +1,8 @@
 //! The daemon is killed under load, at a random instant or at a named one. The page cache stays: whatever
 //! was acknowledged is there.
 
+use std::fs::{self, OpenOptions};
+
 use harness::{Cache, Mount, Store};
 
 use crate::rounds::Plan;
@@ -126,5 +128,39 @@ fn killed_while_it_tries_the_store() {
         }
         options().start().unmount();
         assert_eq!(probes(), Vec::<String>::new());
+    }
+}
+
+/// Opening for writing is recorded before there is an extent file of the right length. Found by a simulated world: the
+/// file was empty afterwards, and so was its object.
+#[test]
+fn killed_while_it_opens_for_writing_what_is_only_in_the_store() {
+    harness::require_mounts!();
+    for passthrough in ["passthrough=auto", "passthrough=off"] {
+        for point in [
+            "before extent create:1",
+            "after extent create:1",
+            "before extent truncate:1",
+            "after extent truncate:1",
+        ] {
+            let store = Store::folder();
+            let text = "0123456789".repeat(30_000);
+            store.put("f", &text);
+            let cache = Cache::new();
+            let options = || Mount::of(&store).cache(&cache).option(passthrough);
+            let mount = options().env("FUSED_KILL_AT", point).start();
+            let opened = OpenOptions::new().append(true).open(mount.join("f"));
+            opened.expect_err(point);
+            drop(mount.crash());
+            let mount = options().option("settle=0s").start();
+            let there = fs::read(mount.join("f")).expect("the file");
+            assert!(there == text.as_bytes(), "{point}: {} bytes", there.len());
+            mount.sync();
+            assert!(
+                store.get("f").as_deref() == Some(text.as_bytes()),
+                "{point}"
+            );
+            mount.unmount().is_sound(&[]);
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Vfs {
             if power_cut && self.may_be_torn(&inode)? {
                 self.tear(&inode, torn, &mut recovered).await?;
             } else {
-                self.end_interrupted_write(&inode).await?;
+                self.end_interrupted_write(&inode, power_cut).await?;
             }
         }
         if power_cut {
@@ -174,9 +174,24 @@ impl Vfs {
         self.remove_all(unneeded).await
     }
 
-    async fn end_interrupted_write(&self, inode: &Inode) -> Result<()> {
-        let extents = self.extents().open_or_create(extent_id(inode))?;
-        let stat = extents.stat()?;
+    /// What an extent file holds is what was written, once it has had the length that the journal knows: opening for
+    /// writing is recorded before the extent file is there, or has its length, and so is growing by truncate(2).
+    async fn end_interrupted_write(&self, inode: &Inode, power_cut: bool) -> Result<()> {
+        let Some(extents) = self.extents().open_file(extent_id(inode))? else {
+            return self.end_unbegun_write(inode).await;
+        };
+        let mut stat = extents.stat()?;
+        if stat.size < inode.size {
+            match (inode.is_content_dirty(), power_cut) {
+                (false, _) => return self.end_unbegun_write(inode).await,
+                (true, false) => {
+                    extents.truncate(inode.size)?;
+                    stat = extents.stat()?;
+                }
+                // The end that was never synced; zeros would be no better.
+                (true, true) => {}
+            }
+        }
         let seal = extents.seal()?;
         let end = EndWrite {
             size: stat.size,
@@ -196,6 +211,21 @@ impl Vfs {
         };
         self.journal()
             .end_write(inode.ino, self.inner.parts.node, end, ctime)
+            .await?;
+        Ok(())
+    }
+
+    /// Nothing has been written since the file was opened for it.
+    async fn end_unbegun_write(&self, inode: &Inode) -> Result<()> {
+        let end = EndWrite {
+            size: inode.size,
+            mtime: inode.mtime,
+            changed: false,
+            close: true,
+            seal: inode.content.seal,
+        };
+        self.journal()
+            .end_write(inode.ino, self.inner.parts.node, end, inode.ctime)
             .await?;
         Ok(())
     }
@@ -303,7 +333,8 @@ impl Vfs {
                 unsafe_ino = spare.ino;
                 continue;
             }
-            let aside = lost.content.origin.as_ref().map(|_| name_aside(name));
+            let has_own = lost.content.origin.is_some();
+            let aside = (has_own && lost.nlink == 1).then(|| name_aside(name));
             let restored = self
                 .journal()
                 .restore(spare.ino, lost.ino, aside.as_deref(), now())
@@ -311,8 +342,13 @@ impl Vfs {
             if restored && spare.is_content_dirty() {
                 self.begin_another_version(spare.ino).await?;
             }
-            if !restored {
-                tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
+            match restored {
+                // Under its other names there has never been another version.
+                true if !has_own => self.unlink_everywhere(lost.ino).await?,
+                true => {}
+                false => {
+                    tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
+                }
             }
             return Ok(restored);
         }
