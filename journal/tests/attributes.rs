@@ -45,6 +45,7 @@ async fn a_truncation_that_failed_is_taken_back_with_what_comes_from_the_origin(
         .flushed(a.ino, object("a", "1", &a), at(30))
         .await
         .unwrap();
+    assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
     let a = journal.inode(a.ino).await.unwrap().unwrap();
     let size = |size| SetAttr {
         size: Some(size),

@@ -143,7 +143,7 @@ fn what_readers_fetched_beside_a_writer_is_not_taken_for_torn(way: &Way) {
 /// Files replaced by rename, as safetensors does, without fsync.
 fn after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one(way: &Way) {
     let mount = way.options().option("settle=5m").start();
-    for name in ["torn", "whole", "twice", "safe"] {
+    for name in ["torn", "whole", "twice", "safe", "linked"] {
         fs::write(mount.join(name), format!("the old {name}")).unwrap();
     }
     mount.sync();
@@ -160,27 +160,32 @@ fn after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one(way: &Way) {
     synced.sync_all().unwrap();
     drop(synced);
     fs::rename(mount.join("tmp"), mount.join("safe")).unwrap();
+    // By another name than its first one, which it keeps.
+    fs::write(mount.join("first name"), vec![13; 13 * MIB]).unwrap();
+    fs::hard_link(mount.join("first name"), mount.join("tmp")).unwrap();
+    fs::rename(mount.join("tmp"), mount.join("linked")).unwrap();
 
     let cache = mount.cache().path().to_owned();
     let options = mount.crash();
-    let torn = [3 * MIB, 7 * MIB, 9 * MIB].map(|size| extents_of_size(&cache, size));
+    let torn = [3 * MIB, 7 * MIB, 9 * MIB, 13 * MIB].map(|size| extents_of_size(&cache, size));
     a_power_cut_that_loses_half_of(&cache, &torn);
     let again = options.option("settle=0s").start();
-    for name in ["torn", "twice"] {
+    for name in ["torn", "twice", "linked"] {
         let old = format!("the old {name}");
         assert!(
             fs::read(again.join(name)).unwrap() == old.as_bytes(),
             "{name}"
         );
     }
+    assert!(!again.join("first name").exists(), "it was never whole");
     again.sync();
-    for name in ["torn", "twice"] {
+    for name in ["torn", "twice", "linked"] {
         assert!(way.store.get(name).unwrap() == format!("the old {name}").as_bytes());
     }
     assert!(fs::read(again.join("whole")).unwrap() == vec![5; 5 * MIB]);
     assert!(way.store.get("whole").unwrap() == vec![5; 5 * MIB]);
     assert!(fs::read(again.join("safe")).unwrap() == vec![11; 11 * MIB]);
-    assert_eq!(way.store.keys().len(), 4, "and nothing else");
+    assert_eq!(way.store.keys().len(), 5, "and nothing else");
 }
 
 /// As torch.save does with fsync, before anything is uploaded: O_TRUNC over the last synced version.

@@ -12,8 +12,8 @@ use crate::{Error, Journal, keys};
 /// Rows of extended attributes removed in one transaction.
 const XATTR_ROWS_MAX: usize = 256;
 
-/// Names looked at for the one that makes the key, when a lost file's name is given back.
-const NAMES_MAX: usize = 256;
+/// Names looked at for the one that makes the key.
+pub(super) const NAMES_MAX: usize = 256;
 
 /// How far one transaction of `reap` got.
 #[derive(Clone)]
