@@ -301,10 +301,8 @@ impl Vfs {
             return Ok(true);
         }
         let recorded = self.flusher().replaced_by_own(file.ino, old).await;
-        let is_there = recorded.unwrap_or_else(|error| {
-            tracing::warn!(ino = %file.ino, %error, "cannot tell what has replaced the object");
-            false
-        });
+        // As long as nobody can tell what has replaced it, it is the store that fails: the next read may succeed.
+        let is_there = recorded.map_err(|error| Error::fetching(&old.key, error))?;
         // Meanwhile somebody else's may have been found there.
         let origin = match is_there {
             true => self.origin_of(file).await?,
