@@ -267,38 +267,38 @@ impl Vfs {
             recovered.torn.push((shown, kept));
             return Ok(());
         }
-        let reverted = self.journal().revert(inode.ino, now()).await?;
-        let origin = reverted.content.origin.as_ref();
+        let origin = inode.content.origin.as_ref();
         // A version that is in the store under this very name is a later one than what the file once replaced.
         let has_own = origin
             .zip(path.as_ref())
             .is_some_and(|(origin, path)| origin.key == keys::encode(path).0);
         let name = path.and_then(|mut path| path.pop());
-        if let Some(name) = &name
-            && !has_own
-            && self.restore_replaced(&reverted, name).await?
-        {
-            tracing::error!(
-                file = %shown,
-                rest = %kept.display(),
-                "the newest version was lost in a power cut (never fsynced); the version that it had \
-                 replaced is back, what is left of the new one is kept"
-            );
-            recovered.torn.push((shown, kept));
-            return Ok(());
-        }
-        if reverted.content.origin.is_none()
+        let is_restored = match &name {
+            Some(name) if !has_own => self.restore_replaced(inode, name).await?,
+            _ => false,
+        };
+        if origin.is_none()
             // There is no earlier version. An empty file under any of its names would look like one.
             && let Err(error) = self.unlink_everywhere(inode.ino).await
         {
             tracing::error!(file = %shown, %error, "cannot remove the name of a lost file; it is empty");
         }
-        tracing::error!(
-            file = %shown,
-            rest = %kept.display(),
-            "the newest version was lost in a power cut (never fsynced); the file is back at its \
-             last complete version (or gone, if it had none), what is left of the new one is kept"
-        );
+        // Last: until then the next start finds it torn, should this one be cut short.
+        self.journal().revert(inode.ino, now()).await?;
+        match is_restored {
+            true => tracing::error!(
+                file = %shown,
+                rest = %kept.display(),
+                "the newest version was lost in a power cut (never fsynced); the version that it had \
+                 replaced is back, what is left of the new one is kept"
+            ),
+            false => tracing::error!(
+                file = %shown,
+                rest = %kept.display(),
+                "the newest version was lost in a power cut (never fsynced); the file is back at its \
+                 last complete version (or gone, if it had none), what is left of the new one is kept"
+            ),
+        }
         recovered.torn.push((shown, kept));
         Ok(())
     }
@@ -342,13 +342,8 @@ impl Vfs {
             if restored && spare.is_content_dirty() {
                 self.begin_another_version(spare.ino).await?;
             }
-            match restored {
-                // Under its other names there has never been another version.
-                true if !has_own => self.unlink_everywhere(lost.ino).await?,
-                true => {}
-                false => {
-                    tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
-                }
+            if !restored {
+                tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
             }
             return Ok(restored);
         }
