@@ -10,6 +10,9 @@
 //! Every member of the circle finds the same one, and each inode only ever detaches itself, under the locks
 //! of its own step (or a nameless one, which has no step).
 //!
+//! A directory may be part of a circle: a file takes the name that the directory had, what is still below that name
+//! waits for the file's old one, and the directory waits for what is below. The file breaks it.
+//!
 //! The order of publishing can close a circle as well: what must move away was renamed after the new file was
 //! closed, and may not be visible under its new name before that. It detaches itself too (see `dispatch`).
 
@@ -103,7 +106,40 @@ async fn behind_directory(core: &Core, wanted: &Wanted, directory: &Wanted) -> R
         withdraw(core, wanted).await?;
         return Ok(Room::Detached);
     }
+    if origin.is_some() && is_waited_for_below(core, wanted, directory).await? {
+        tracing::debug!(ino = %wanted.inode.ino, "what it waits for waits for it: the file becomes independent of its object");
+        detach(core, wanted).await?;
+        return Ok(Room::Detached);
+    }
     Ok(Room::Behind(directory.inode.ino))
+}
+
+/// Whether something whose object is still below the directory's old key waits, by itself or behind others, for the
+/// file to move away.
+async fn is_waited_for_below(
+    core: &Core,
+    wanted: &Wanted,
+    directory: &Wanted,
+) -> Result<bool, Error> {
+    let Some(old) = directory.inode.content.origin.as_ref() else {
+        return Ok(false);
+    };
+    let mut waiting = vec![wanted.inode.ino];
+    let mut at = 0;
+    while let Some(ino) = waiting.get(at).copied().filter(|_| at < CHAIN_MAX) {
+        at += 1;
+        for behind in core.work.lock().waiting_behind(ino) {
+            if !waiting.contains(&behind) {
+                waiting.push(behind);
+            }
+        }
+        let inode = core.journal().inode(ino).await?.filter(|_| at > 1);
+        let origin = inode.and_then(|inode| inode.content.origin);
+        if origin.is_some_and(|origin| origin.key.starts_with(&old.key)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The inode whose object is at `key`, if its origin says so too.

@@ -188,6 +188,11 @@ impl Work {
         }
     }
 
+    /// Who waits for an inode to move away.
+    pub(crate) fn waiting_behind(&self, ino: Ino) -> Vec<Ino> {
+        self.behind.get(&ino).cloned().unwrap_or_default()
+    }
+
     fn waits_no_more(&mut self, ino: Ino, before: Option<Ino>) {
         if let Some(other) = before
             && let Some(waiting) = self.behind.get_mut(&other)

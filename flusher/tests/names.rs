@@ -14,6 +14,7 @@ on_every_store!(
     two_files_that_exchanged_names_exchange_objects,
     two_evicted_files_that_exchanged_names_exchange_objects,
     three_files_that_rotated_their_names_rotate_objects,
+    a_file_that_rotated_its_name_with_a_directory_and_what_was_in_it_does_not_wait_for_ever,
     a_deleted_file_loses_its_object,
     a_name_deleted_and_created_again_holds_the_new_file,
     a_renamed_directory_takes_everything_below_with_it,
@@ -146,6 +147,34 @@ async fn three_files_that_rotated_their_names_rotate_objects(rig: Rig) {
     for (name, was) in [("a", "b"), ("b", "c"), ("c", "a")] {
         assert_eq!(rig.object(name).await.unwrap(), was.repeat(1000));
     }
+}
+
+async fn a_file_that_rotated_its_name_with_a_directory_and_what_was_in_it_does_not_wait_for_ever(
+    rig: Rig,
+) {
+    let flusher = rig.start();
+    let d = rig.mkdir(Ino::ROOT, "d").await;
+    let inner = rig.write(d, "inner", b"was in d").await;
+    let outer = rig.write(Ino::ROOT, "f", b"was f").await;
+    rig.settled(&flusher).await;
+    flusher.stop().await;
+    for ino in [inner, outer] {
+        rig.evict(ino).await;
+    }
+    // d -> e, f -> d, e/inner -> f: each needs the place of the next.
+    rig.rename("d", "e").await;
+    rig.rename("f", "d").await;
+    let (replace, now) = (RenameMode::Replace, Timestamp::now());
+    let renamed = rig
+        .journal
+        .rename(d, b"inner", Ino::ROOT, b"f", replace, now);
+    renamed.await.unwrap();
+    let flusher = rig.start();
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["d", "e/", "f"]);
+    assert_eq!(rig.object("d").await.unwrap(), "was f");
+    assert_eq!(rig.object("f").await.unwrap(), "was in d");
+    assert_eq!(flusher.status().conflicts, 0);
 }
 
 async fn a_deleted_file_loses_its_object(rig: Rig) {
