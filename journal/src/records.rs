@@ -95,10 +95,12 @@ pub(crate) struct UnsyncedRow {
 }
 
 /// `O`: an inode that lost its last name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OrphanRow {
     /// The inode that took its name, of which the bytes were not safe then.
     pub(crate) spare_for: Option<Ino>,
+    /// That name, and the directory that it is in.
+    pub(crate) place: Option<(Ino, Vec<u8>)>,
 }
 
 /// `B`: the version of a file before a truncating open.
@@ -212,7 +214,14 @@ impl Record for LinkRow {}
 impl Record for ChunkRow {}
 impl Record for XattrRow {}
 impl Record for UnsyncedRow {}
-impl Record for OrphanRow {}
+impl Record for OrphanRow {
+    const VERSION: u8 = 2;
+
+    fn from_earlier(version: u8, fields: &[u8]) -> Option<postcard::Result<Self>> {
+        // No place.
+        (version == 1).then(|| postcard::from_bytes(&[fields, &[0]].concat()))
+    }
+}
 impl Record for FormerRow {
     const VERSION: u8 = 2;
 
@@ -351,11 +360,18 @@ mod tests {
             b"\x01\x01\x02\x01\x07",
         );
         check(MarkRow, b"\x01");
-        check(OrphanRow { spare_for: None }, b"\x01\x00");
+        check(OrphanRow::default(), b"\x02\x00\x00");
         let spare = OrphanRow {
             spare_for: Some(Ino(300)),
+            place: Some((Ino(2), b"n".to_vec())),
         };
-        check(spare, b"\x01\x01\xac\x02");
+        check(spare.clone(), b"\x02\x01\xac\x02\x01\x02\x01n");
+        let before = decode::<OrphanRow>(b"?", b"\x01\x01\xac\x02").unwrap();
+        let unplaced = OrphanRow {
+            place: None,
+            ..spare
+        };
+        assert_eq!(before, unplaced);
         check(
             FormerRow {
                 generation: 3,

@@ -21,7 +21,7 @@ use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::cache_dir::{EXTENTS, IDENTITY, explain, lock_file, read_toml, write_toml};
+use super::dir_files::{EXTENTS, IDENTITY, explain, lock_file, read_toml, write_toml};
 use crate::options::MountOptions;
 
 /// The layout above.

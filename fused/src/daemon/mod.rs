@@ -9,6 +9,7 @@
 //! stopped (the next mount goes on with them), and everything local is synced.
 
 mod cache_dir;
+mod dir_files;
 mod error;
 mod further_dirs;
 mod open_rooms;

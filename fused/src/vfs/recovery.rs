@@ -320,7 +320,6 @@ impl Vfs {
     /// Puts the whole file back that a lost one replaced. If the lost one has an earlier version of its
     /// own, that one stays beside it.
     async fn restore_replaced(&self, lost: &Inode, name: &[u8]) -> Result<bool> {
-        let node = self.inner.parts.node;
         let mut unsafe_ino = lost.ino;
         loop {
             let Some(spare) = self.spare_of(unsafe_ino).await? else {
@@ -343,7 +342,7 @@ impl Vfs {
                 self.begin_another_version(spare.ino).await?;
             }
             if !restored {
-                tracing::error!(ino = %spare.ino, node = node.0, "cannot restore what a lost file replaced");
+                tracing::warn!(ino = %spare.ino, "what a lost file replaced does not come back: that name has moved on");
             }
             return Ok(restored);
         }

@@ -130,7 +130,7 @@ async fn apply(txn: &mut Txn<'_>, what: &What, now: Timestamp) -> Result<bool, E
             if row.inode.nlink > 0 || row.orphan_on != Some(*node) {
                 return Ok(false);
             }
-            txn.put(&keys::orphan(*node, *ino), &OrphanRow { spare_for: None })?;
+            txn.put(&keys::orphan(*node, *ino), &OrphanRow::default())?;
         }
         What::PutClaim { key, ino } => {
             let row = txn.need(*ino).await?;

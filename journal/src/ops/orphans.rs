@@ -12,8 +12,8 @@ use crate::{Error, Journal, keys};
 /// Rows of extended attributes removed in one transaction.
 const XATTR_ROWS_MAX: usize = 256;
 
-/// Names looked at for the one that makes the key.
-pub(super) const NAMES_MAX: usize = 256;
+/// Names looked at for the one that makes the key, when a lost file's name is given back.
+const NAMES_MAX: usize = 256;
 
 /// How far one transaction of `reap` got.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl Journal {
 
     /// Gives the name of an inode that was lost in a power cut back to the orphan that it replaced.
     /// The lost one loses that name, and gets the name `aside` in the same directory if that is given
-    /// and free. False, and nothing is done, if the lost one has no name or the orphan is none.
+    /// and free. False, and nothing is done, if the lost one does not have that name any more, or the orphan is none.
     pub async fn restore(
         &self,
         orphan: Ino,
@@ -95,16 +95,16 @@ async fn restore(
     let Some(node) = row.orphan_on else {
         return Ok(false);
     };
-    let names = txn.rows(&keys::links(lost), None, NAMES_MAX).await?;
-    let mut primary = None;
-    for (key, value) in names {
-        if decode::<LinkRow>(&key, &value)?.primary {
-            let (parent, name) = keys::parse_link(&key)
-                .ok_or_else(|| corrupt(&key, "a short key of a link".into()))?;
-            primary = Some((parent, name.to_vec()));
+    let place = match txn.load::<OrphanRow>(&keys::orphan(node, orphan)).await? {
+        Some(OrphanRow {
+            place: Some(place), ..
+        }) => {
+            let there = txn.dirent(place.0, &place.1).await?;
+            there.filter(|there| there.ino == lost).map(|_| place)
         }
-    }
-    let Some((parent, name)) = primary else {
+        _ => primary_name(txn, lost).await?,
+    };
+    let Some((parent, name)) = place else {
         return Ok(false);
     };
     let aside = match aside {
@@ -137,6 +137,18 @@ async fn restore(
     };
     settle_at(txn, row, place, true, now).await?;
     Ok(true)
+}
+
+/// The name that makes the key. Earlier versions did not write down which one was taken from an orphan.
+async fn primary_name(txn: &mut Txn<'_>, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>, Error> {
+    for (key, value) in txn.rows(&keys::links(ino), None, NAMES_MAX).await? {
+        if decode::<LinkRow>(&key, &value)?.primary {
+            let (parent, name) = keys::parse_link(&key)
+                .ok_or_else(|| corrupt(&key, "a short key of a link".into()))?;
+            return Ok(Some((parent, name.to_vec())));
+        }
+    }
+    Ok(None)
 }
 
 async fn reap(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, Error> {

@@ -3,7 +3,7 @@
 use super::import::{has_stored_bytes, is_other_object, is_untouched, replace_object, take_mode};
 use super::unlink::make_orphan;
 use crate::attempts::transact;
-use crate::records::corrupt;
+use crate::records::{OrphanRow, corrupt};
 use crate::txn::Txn;
 use crate::types::{Ino, Inode, Kind, Replacement, Seen, Timestamp};
 use crate::{Error, Journal, keys};
@@ -113,7 +113,7 @@ async fn refresh(txn: &mut Txn<'_>, ino: Ino, seen: &Seen, now: Timestamp) -> Re
                 txn.clear(&keys::claim(&origin.key));
             }
             if row.inode.nlink == 0 {
-                make_orphan(txn, &mut row, None)?;
+                make_orphan(txn, &mut row, OrphanRow::default())?;
             }
         }
     }

@@ -7,10 +7,9 @@
 //! everything below it, in chunks.
 
 use super::create::{exists, more_links};
-use super::orphans::NAMES_MAX;
 use super::unlink::{drop_name, need_empty};
 use crate::attempts::transact;
-use crate::records::{InodeRow, LinkRow, ResyncRow, corrupt, decode};
+use crate::records::{InodeRow, ResyncRow, corrupt};
 use crate::txn::{Order, Txn, check_name};
 use crate::types::{Ino, Inode, Kind, RenameMode, Renamed, Seal, Timestamp};
 use crate::{Error, Journal, keys};
@@ -85,7 +84,6 @@ async fn rename(
         gained = [-1, 1];
     }
     let mut replaced = None;
-    let mut has_spare = false;
     let mut exchanged = None;
     if let Some(target) = target {
         let target_is_dir = target.kind == Kind::Directory;
@@ -107,17 +105,12 @@ async fn rename(
             }
             let row = txn.behind(target).await?;
             let spare_for = needs_spare(&moved.inode).then_some(source.ino);
-            has_spare = spare_for.is_some();
             replaced = Some(drop_name(txn, row, to.parent, to.name, spare_for, now).await?);
         }
     }
 
     // Both directions of both names go before any comes, so that an exchange can't undo itself.
-    let mut moved_primary = txn.is_primary(&moved.inode, from.parent, from.name).await?;
-    if has_spare && !moved_primary {
-        // What is replaced is given the primary name back, if it must be.
-        moved_primary = demote_link(txn, source.ino).await?;
-    }
+    let moved_primary = txn.is_primary(&moved.inode, from.parent, from.name).await?;
     let exchanged_primary = match &exchanged {
         Some(row) => txn.is_primary(&row.inode, to.parent, to.name).await?,
         None => false,
@@ -151,18 +144,6 @@ async fn rename(
         replaced,
         exchanged,
     })
-}
-
-/// The primary name of an inode becomes one like the others. False if it was not found among the first ones.
-async fn demote_link(txn: &mut Txn<'_>, ino: Ino) -> Result<bool, Error> {
-    let links = txn.rows(&keys::links(ino), None, NAMES_MAX).await?;
-    for (key, value) in links {
-        if decode::<LinkRow>(&key, &value)?.primary {
-            txn.put(&key, &LinkRow { primary: false })?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Whether a power cut could leave less of an inode than its name promises: then what it replaces must

@@ -79,7 +79,8 @@ pub(super) async fn drop_name(
     };
     let last = row.inode.nlink == 0;
     if last {
-        make_orphan(txn, &mut row, spare_for)?;
+        let place = spare_for.map(|_| (parent, name.to_vec()));
+        make_orphan(txn, &mut row, OrphanRow { spare_for, place })?;
     } else if was_primary {
         promote_link(txn, &mut row, now).await?;
     }
@@ -94,12 +95,12 @@ pub(super) async fn drop_name(
 pub(super) fn make_orphan(
     txn: &mut Txn<'_>,
     row: &mut InodeRow,
-    spare_for: Option<Ino>,
+    orphan: OrphanRow,
 ) -> Result<(), Error> {
     let (ino, node) = (row.inode.ino, txn.node());
     txn.clear_unsynced(row);
     row.orphan_on = Some(node);
-    txn.put(&keys::orphan(node, ino), &OrphanRow { spare_for })?;
+    txn.put(&keys::orphan(node, ino), &orphan)?;
     if row.inode.kind == Kind::Directory {
         txn.clear(&keys::listing(ino));
         txn.clear(&keys::resync(ino));
