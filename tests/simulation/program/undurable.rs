@@ -18,6 +18,9 @@ pub struct Undurable {
     before: BTreeMap<Node, Vec<Arc<Vec<u8>>>>,
     /// Files of which there is some version in any case: it was synced, or is in the store.
     safe: BTreeSet<Node>,
+    /// Files that the daemon may have synced by itself, so that what they took the place of can go: another file, or
+    /// a version of their own.
+    secured: BTreeSet<Node>,
     /// What files replaced that may themselves be lost, the newest last.
     replaced: BTreeMap<Node, Vec<(Node, Thing)>>,
 }
@@ -101,6 +104,9 @@ impl Undurable {
     pub fn is_complete(&mut self, node: Node, tree: &Tree) {
         if let Some(bytes) = tree.thing(node).and_then(|thing| thing.bytes()) {
             let before = self.contents.insert(node, vec![Arc::clone(bytes)]);
+            if self.before.contains_key(&node) {
+                self.secured.insert(node);
+            }
             self.before
                 .entry(node)
                 .or_default()
@@ -110,6 +116,7 @@ impl Undurable {
 
     /// A file is about to take the place of another one. As long as it may be lost, that one is kept.
     pub fn replaces(&mut self, node: Node, old: Node, tree: &Tree) {
+        self.secured.insert(node);
         let mut before = self.replaced.get(&old).cloned().unwrap_or_default();
         before.extend(tree.thing(old).cloned().map(|thing| (old, thing)));
         self.replaced.entry(node).or_default().extend(before);
@@ -130,9 +137,10 @@ impl Undurable {
         known.is_some_and(|known| known.len() > 1 || known.last() != bytes)
     }
 
-    /// Whether this file counts as it is after a power cut, whatever was written into it since.
+    /// Whether this file counts as it is after a power cut, whatever was written into it since: a program has synced
+    /// it, or the daemon has, so that what it took the place of can go.
     pub fn may_be_mixed(&self, node: Node) -> bool {
-        self.safe.contains(&node)
+        self.safe.contains(&node) || self.secured.contains(&node)
     }
 
     /// Whether nothing may be left of a file that is torn.
