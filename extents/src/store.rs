@@ -266,7 +266,7 @@ impl ExtentStore {
             let usage = directory.usage()?;
             let could_have = usage.used_bytes.saturating_add(usage.fs_free_bytes);
             let share = |percent| could_have / 100 * percent;
-            if usage.fs_free_bytes < share(SHORT_PERCENT) {
+            if usage.used_bytes > 0 && usage.fs_free_bytes < share(SHORT_PERCENT) {
                 short.push(Short {
                     directory: at,
                     excess_bytes: share(FREED_PERCENT) - usage.fs_free_bytes,
