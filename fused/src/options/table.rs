@@ -270,9 +270,9 @@ const fn word(name: &'static str) -> Row {
 /// Every option there is.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    value("cache_dir", "DIR[:DIR...]", Preset::Told("/var/cache/fused/<hash of URL>; not root: ~/.cache/fused/<hash of URL>"),
+    value("cache_dir", "DIR[:DIR...]", Preset::Told("/var/cache/fused/<hash of URL>, or ~/.cache/fused/<hash of URL>"),
         |o, v| { (o.cache_dir, o.further_cache_dirs) = values::paths(v)?; Ok(()) },
-        "Directory for file data and the embedded journal, on a local disk, best on NVMe; further ones, one for each \
+        "Directory for file data and the embedded journal, on a local disk, best on NVMe (not root: the second default); further ones, one for each \
          device, are for file data, each file in one of them, more of them where there is more room. They hold what \
          is not uploaded yet: don't delete them, and use the same ones at the next mount. One that is empty may be \
          left out. One mount at a time."),

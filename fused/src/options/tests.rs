@@ -226,10 +226,19 @@ fn each_bad_value_is_told_with_what_would_be_right() {
 }
 
 #[test]
+fn several_cache_directories_are_told_from_a_colon_in_a_name() {
+    let list = "cache_dir=/a:b:/c:/d".to_owned();
+    let options = MountOptions::from_lists(URL, Path::new("/m"), &[list]).unwrap();
+    assert_eq!(options.cache_dir, PathBuf::from("/a:b"));
+    let further = ["/c", "/d"].map(PathBuf::from);
+    assert_eq!(options.further_cache_dirs, further);
+}
+
+#[test]
 fn a_missing_or_extra_value_is_told() {
     assert_eq!(
         sentence("cache_dir"),
-        "option `cache_dir` needs a value: cache_dir=DIR"
+        "option `cache_dir` needs a value: cache_dir=DIR[:DIR...]"
     );
     assert_eq!(
         sentence("config"),
