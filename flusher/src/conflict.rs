@@ -186,6 +186,14 @@ async fn forget_key(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(),
     let (ino, generation) = (inode.ino, inode.content.generation);
     let snapshot = Snapshot::take(core, inode)?;
     if snapshot.missing(0..snapshot.size).is_empty() {
+        // From now on they are nowhere else.
+        let id = ExtentId {
+            ino: ino.0,
+            generation,
+        };
+        if let Some(extent) = core.extents().open_file(id)? {
+            extent.sync_data().await?;
+        }
         core.journal()
             .detach(ino, generation, Timestamp::now())
             .await?;

@@ -191,6 +191,7 @@ async fn a_detached_file_leaves_its_object_to_others() {
     assert!(journal.detach(a.ino, generation, at(40)).await.unwrap());
     let detached = journal.inode(a.ino).await.unwrap().unwrap();
     assert!(detached.content.origin.is_none() && detached.is_content_dirty());
+    assert_eq!(detached.content.seal, Some(journal::Seal::Synced));
     assert_eq!(journal.claim("a").await.unwrap(), None);
     assert!(garbage(&journal).await.is_empty());
     assert!(journal.unsynced_row(a.ino).await.unwrap().is_some());

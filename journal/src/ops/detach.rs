@@ -2,7 +2,7 @@
 
 use crate::attempts::transact;
 use crate::txn::Order;
-use crate::types::{Ino, Timestamp};
+use crate::types::{Ino, Seal, Timestamp};
 use crate::{Error, Journal, keys};
 
 /// What becomes of the object.
@@ -13,7 +13,7 @@ enum Left {
 }
 
 impl Journal {
-    /// The inode has no object any more: its bytes, which are all in its extent file, are dirty, and
+    /// The inode has no object any more: its bytes, which are all in its extent file and durable, are dirty, and
     /// its key is free for another inode or belongs to a stranger; it does not become garbage. Breaks
     /// cycles of exchanged names, and ends a conflict. False: its bytes are not those of this generation any
     /// more, but the object's, perhaps; then nothing happens.
@@ -52,6 +52,8 @@ impl Journal {
             }
             let content = &mut row.inode.content;
             content.valid = 0;
+            // Nothing else has them after a power cut, and what was fetched has changed the map of an earlier close.
+            content.seal = Some(Seal::Synced);
             if origin.epoch == content.epoch {
                 content.epoch = content.epoch.next();
             }
