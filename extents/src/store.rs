@@ -87,8 +87,13 @@ impl ExtentStore {
     }
 
     /// The one that has a file.
-    fn home(&self, id: ExtentId) -> Option<&Directory> {
-        self.all().find(|directory| directory.has(id))
+    fn home(&self, id: ExtentId) -> Result<Option<&Directory>> {
+        for directory in self.all() {
+            if directory.has(id)? {
+                return Ok(Some(directory));
+            }
+        }
+        Ok(None)
     }
 
     /// Where a new file goes.
@@ -140,7 +145,7 @@ impl ExtentStore {
     }
 
     fn make(&self, id: ExtentId) -> Result<Made> {
-        if !self.is_single() && self.home(id).is_some() {
+        if !self.is_single() && self.home(id)?.is_some() {
             return Err(Error::Exists { id });
         }
         let directory = self.place(id)?;
@@ -188,7 +193,7 @@ impl ExtentStore {
         drop(self.inner.prepared.take(id));
         let home = match self.is_single() {
             true => Some(&self.inner.first),
-            false => self.home(id),
+            false => self.home(id)?,
         };
         home.map_or(Ok(()), |home| home.remove(id))
     }
@@ -283,7 +288,7 @@ impl ExtentStore {
     }
 
     /// Whether an extent file is in that directory.
-    pub fn is_in(&self, directory: usize, id: ExtentId) -> bool {
+    pub fn is_in(&self, directory: usize, id: ExtentId) -> Result<bool> {
         self.at(directory).has(id)
     }
 
@@ -336,7 +341,7 @@ impl ExtentStore {
     /// Copies an extent file into `folder`, under a name as [`ExtentStore::set_aside`] chooses it; the copy and its
     /// name survive a power cut. The file stays where it is; one that isn't there leaves an empty copy.
     pub async fn copy_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
-        let (home, folder) = self.aside_of(id, folder);
+        let (home, folder) = self.aside_of(id, folder)?;
         home.copy_aside(id, &folder).await
     }
 
@@ -344,18 +349,18 @@ impl ExtentStore {
     /// and returns its new path: the file's name, with a number behind it where that is taken. One in another
     /// directory goes to a folder of that name beside it. An extent file that isn't there leaves an empty one.
     pub fn set_aside(&self, id: ExtentId, folder: &Path) -> Result<PathBuf> {
-        let (home, folder) = self.aside_of(id, folder);
+        let (home, folder) = self.aside_of(id, folder)?;
         home.set_aside(id, &folder)
     }
 
-    fn aside_of(&self, id: ExtentId, folder: &Path) -> (&Directory, PathBuf) {
-        let home = self.home(id).unwrap_or(&self.inner.first);
+    fn aside_of(&self, id: ExtentId, folder: &Path) -> Result<(&Directory, PathBuf)> {
+        let home = self.home(id)?.unwrap_or(&self.inner.first);
         let beside = || Some(home.path().parent()?.join(folder.file_name()?));
         let folder = match std::ptr::eq(home, &self.inner.first) {
             true => folder.to_owned(),
             false => beside().unwrap_or_else(|| folder.to_owned()),
         };
-        (home, folder)
+        Ok((home, folder))
     }
 
     /// All of them, whatever becomes of one; the first error is told.

@@ -13,6 +13,13 @@ use journal::{EndWrite, Epoch, Ino, NodeId, Seal, SetAttr, XattrMode};
 
 const ROOT: Ino = Ino::ROOT;
 
+fn size(size: u64) -> SetAttr {
+    SetAttr {
+        size: Some(size),
+        ..SetAttr::default()
+    }
+}
+
 #[tokio::test]
 async fn a_truncation_is_a_new_epoch_and_shortens_what_comes_from_the_origin() {
     let (_dir, journal) = fresh().await;
@@ -23,10 +30,6 @@ async fn a_truncation_is_a_new_epoch_and_shortens_what_comes_from_the_origin() {
         .await
         .unwrap();
     assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
-    let size = |size| SetAttr {
-        size: Some(size),
-        ..SetAttr::default()
-    };
     let cut = journal.set_attr(a.ino, size(40), at(50)).await.unwrap();
     assert_eq!((cut.size, cut.content.valid), (40, 40));
     assert_eq!(cut.content.epoch, Epoch(a.content.epoch.0 + 1));
@@ -47,10 +50,6 @@ async fn a_truncation_that_failed_is_taken_back_with_what_comes_from_the_origin(
         .unwrap();
     assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
     let a = journal.inode(a.ino).await.unwrap().unwrap();
-    let size = |size| SetAttr {
-        size: Some(size),
-        ..SetAttr::default()
-    };
     let cut = journal.set_attr(a.ino, size(40), at(50)).await.unwrap();
     assert!(journal.undo_resize(&a, &cut, at(51)).await.unwrap());
     let back = journal.inode(a.ino).await.unwrap().unwrap();

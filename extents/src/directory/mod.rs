@@ -267,8 +267,9 @@ impl Directory {
     }
 
     /// Whether there is an extent file of this name.
-    pub fn has(&self, id: ExtentId) -> bool {
-        fs::symlink_metadata(id.path(&self.inner.dir)).is_ok()
+    pub fn has(&self, id: ExtentId) -> Result<bool> {
+        let there = id.path(&self.inner.dir).try_exists();
+        there.map_err(|error| Error::io("stat", id, error))
     }
 
     fn adopt(&self, id: ExtentId, file: File) -> Result<Arc<ExtentFile>> {

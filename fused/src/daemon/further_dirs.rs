@@ -191,7 +191,7 @@ impl Belonging<'_> {
     /// One that was used before is not named any more.
     fn may_be_left_out(&self, listed: &Listed) -> Result<(), Error> {
         let path = &listed.path;
-        let is_it = self.number_at(path).ok().flatten() == Some(listed.number);
+        let is_it = self.number_at(path)? == Some(listed.number);
         match is_it.then(|| is_empty(path)) {
             Some(Ok(true)) => {
                 tracing::info!(path = %path.display(), "a cache directory is empty and no longer used");

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::evict::Evicted;
 use super::eviction_order::Order;
 use super::space::LOOK_EVERY;
-use super::{Error, Inner, Result, Vfs, extent_id};
+use super::{Inner, Result, Vfs, extent_id};
 
 /// Between two counts because everything known was used up: what then keeps the cache full is mostly known to stay.
 const CENSUS_EVERY: Duration = Duration::from_secs(60);
@@ -250,28 +250,38 @@ impl Vfs {
             let Some((ino, bytes)) = tenants.turn() else {
                 break;
             };
-            let inode = self.journal().inode(ino).await;
-            let is_there = match &inode {
-                Ok(Some(inode)) => self.extents().is_in(short.directory, extent_id(inode)),
-                _ => false,
-            };
-            if room.is_held(ino) {
-                tenants.wanted(ino, bytes);
-            } else if !is_there {
-                tenants.in_use(ino, bytes);
-            } else {
-                match self.take_turn(ino, bytes, &mut unneeded).await {
-                    Ok(bytes) => freed += bytes,
-                    Err(error) => failed = Some(error),
+            let given_up = match self.is_in(short.directory, ino).await {
+                Ok(_) if room.is_held(ino) => {
+                    tenants.wanted(ino, bytes);
+                    Ok(0)
                 }
-            }
-            failed = failed.or(inode.err().map(Error::from));
-            if failed.is_some() {
-                break;
+                Ok(true) => self.take_turn(ino, bytes, &mut unneeded).await,
+                Ok(false) => {
+                    tenants.in_use(ino, bytes);
+                    Ok(0)
+                }
+                Err(error) => {
+                    tenants.wanted(ino, bytes);
+                    Err(error)
+                }
+            };
+            match given_up {
+                Ok(bytes) => freed += bytes,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         self.remove_all(unneeded).await?;
         failed.map_or(Ok(()), Err)
+    }
+
+    async fn is_in(&self, directory: usize, ino: Ino) -> Result<bool> {
+        match self.journal().inode(ino).await? {
+            Some(inode) => Ok(self.extents().is_in(directory, extent_id(&inode))?),
+            None => Ok(false),
+        }
     }
 
     async fn take_census(&self) -> Result<()> {

@@ -14,9 +14,7 @@ use nix::errno::Errno;
 
 use super::changes::{Agreed, Seen};
 use super::open_table::{Mode, OpenFile, Slot};
-use super::{
-    Attributes, Error, Result, Vfs, attributes, extent_id, former_id, next_generation, now,
-};
+use super::{Attributes, Result, Vfs, attributes, extent_id, former_id, next_generation, now};
 
 /// The flags of open(2) that matter here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -554,20 +552,25 @@ impl Vfs {
         }
         let ended = async {
             let inode = self.inode(ino).await?;
-            let end = EndWrite {
-                size: inode.size,
-                mtime: inode.mtime,
-                changed: false,
-                close: true,
-                seal: inode.content.seal,
-            };
-            self.journal()
-                .end_write(ino, self.inner.parts.node, end, now())
-                .await?;
-            Ok::<(), Error>(())
+            self.end_unbegun_write(&inode).await
         };
         if let Err(error) = ended.await {
             tracing::error!(%ino, %error, "cannot end a write that did not begin; recovery will");
         }
+    }
+
+    /// Nothing has been written since the file was opened for it.
+    pub(super) async fn end_unbegun_write(&self, inode: &Inode) -> Result<()> {
+        let end = EndWrite {
+            size: inode.size,
+            mtime: inode.mtime,
+            changed: false,
+            close: true,
+            seal: inode.content.seal,
+        };
+        self.journal()
+            .end_write(inode.ino, self.inner.parts.node, end, inode.ctime)
+            .await?;
+        Ok(())
     }
 }

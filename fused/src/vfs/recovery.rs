@@ -215,21 +215,6 @@ impl Vfs {
         Ok(())
     }
 
-    /// Nothing has been written since the file was opened for it.
-    async fn end_unbegun_write(&self, inode: &Inode) -> Result<()> {
-        let end = EndWrite {
-            size: inode.size,
-            mtime: inode.mtime,
-            changed: false,
-            close: true,
-            seal: inode.content.seal,
-        };
-        self.journal()
-            .end_write(inode.ino, self.inner.parts.node, end, inode.ctime)
-            .await?;
-        Ok(())
-    }
-
     /// Whether a dirty, closed file holds what it held at close.
     fn is_whole(&self, inode: &Inode) -> Result<bool> {
         let (size, map_digest) = match inode.content.seal {
