@@ -81,9 +81,16 @@ impl Program {
                     thing.writers > 0 || undurable.is_touched(node, thing.bytes())
                 });
                 let seen = found.iter().find(|seen| seen.path == path);
+                // What it was itself before, in the store, if another is back under its name.
+                let aside = format!("{path}{ASIDE}");
+                let aside = found
+                    .iter()
+                    .find(|seen| seen.path == aside && !was.names.contains_key(&aside));
                 // Two may have the same bytes.
-                let is_itself = seen
-                    .is_some_and(|seen| was.thing(node).is_some_and(|thing| is_like(thing, seen)));
+                let is_itself = aside.is_none()
+                    && seen.is_some_and(|seen| {
+                        was.thing(node).is_some_and(|thing| is_like(thing, seen))
+                    });
                 match seen.map(|seen| &seen.kind) {
                     Some(Kind::File(bytes))
                         if is_itself && undurable.may_be(node, is_loose, bytes) =>
@@ -95,9 +102,6 @@ impl Program {
                             let torn = was.thing(node).cloned();
                             was.put_back(&path, old.clone());
                             was.set_bytes(old.0, bytes);
-                            // What it was itself before, in the store.
-                            let aside = format!("{path}{ASIDE}");
-                            let aside = found.iter().find(|seen| seen.path == aside);
                             if let (Some(torn), Some(seen)) = (torn, aside)
                                 && let Kind::File(bytes) = &seen.kind
                                 && undurable.may_be(node, true, bytes)
