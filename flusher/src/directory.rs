@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::expect::{Writing, announce, durable};
 use crate::garbage::resolve;
 use crate::identity::attributes;
+use crate::key::wanted_key;
 
 /// Entries listed at a time; the rest follows when these are moved.
 const PAGE_ENTRIES: usize = 1000;
@@ -161,7 +162,13 @@ async fn is_ours(core: &Core, inode: &Inode, name: &[u8], key: &str) -> Result<b
     }
     let child = core.journal().lookup(inode.ino, name).await?;
     match core.journal().claim(key).await? {
-        Some(claimed) => Ok(child.is_some_and(|child| child.ino == claimed)),
+        Some(claimed) if child.as_ref().is_none_or(|child| child.ino != claimed) => Ok(false),
+        // A link that it has here moves nothing if it belongs where its object is.
+        Some(claimed) => {
+            let wanted = core.journal().wanted(claimed).await?;
+            let belongs = wanted.and_then(|wanted| wanted_key(&wanted));
+            Ok(belongs.is_none_or(|belongs| belongs.as_str() != key))
+        }
         // Nobody's: an entry that was never listed, unless a child of that name has another object.
         None => {
             Ok(child

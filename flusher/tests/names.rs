@@ -18,6 +18,7 @@ on_every_store!(
     a_deleted_file_loses_its_object,
     a_name_deleted_and_created_again_holds_the_new_file,
     a_renamed_directory_takes_everything_below_with_it,
+    a_renamed_directory_does_not_wait_for_a_file_elsewhere_that_has_a_link_in_it,
     a_removed_directory_loses_its_marker,
     an_open_log_that_was_rotated_makes_room_for_the_new_one,
     a_name_taken_over_from_a_file_that_is_to_be_visible_later_keeps_both,
@@ -232,6 +233,24 @@ async fn a_renamed_directory_takes_everything_below_with_it(rig: Rig) {
     );
     assert_eq!(rig.object("new/sub/g").await.unwrap(), "deep");
     assert_eq!(rig.object("new/unlisted").await.unwrap(), "foreign");
+}
+
+/// Found by a simulated world: the directory waited for ever.
+async fn a_renamed_directory_does_not_wait_for_a_file_elsewhere_that_has_a_link_in_it(rig: Rig) {
+    let flusher = rig.start();
+    let renamed = rig.mkdir(Ino::ROOT, "old").await;
+    rig.settled(&flusher).await;
+    flusher.stop().await;
+    rig.rename("old", "new").await;
+    let in_its_place = rig.mkdir(Ino::ROOT, "old").await;
+    rig.foreign_put("old/f", b"bytes").await;
+    let f = rig.import(in_its_place, "old/f").await;
+    let linked = rig.journal.link(f, renamed, b"f", Timestamp::now()).await;
+    linked.unwrap();
+    let flusher = rig.start();
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["new/", "old/", "old/f"]);
+    assert_eq!(rig.object("old/f").await.unwrap(), "bytes");
 }
 
 async fn a_removed_directory_loses_its_marker(rig: Rig) {

@@ -5,7 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{PART, Rig, bytes};
-use journal::{Found, Ino, Kind, SetAttr, Timestamp};
+use journal::{Ino, SetAttr, Timestamp};
 use remote::{Condition, FileVersion, ObjectKey, PosixAttrs};
 
 on_every_store!(
@@ -114,31 +114,8 @@ async fn a_change_of_attributes_reaches_the_object_and_leaves_its_bytes(rig: Rig
 async fn a_patch_of_a_file_that_is_mostly_in_the_store_uploads_the_merged_file(rig: Rig) {
     let mut content = bytes(300_000, 3);
     rig.foreign_put("data", &content).await;
-    let meta = rig
-        .store
-        .head(&ObjectKey::from("data"))
-        .await
-        .unwrap()
-        .unwrap();
-    let found = Found {
-        name: b"data".to_vec(),
-        kind: Kind::File,
-        key: "data".into(),
-        etag: meta.etag.map(|etag| etag.0),
-        size: meta.size,
-        mtime: meta.modified.into(),
-        mode: None,
-        uid: None,
-        gid: None,
-        learned: false,
-    };
-    let imported = rig
-        .journal
-        .import(Ino::ROOT, &[found], Timestamp::now())
-        .await
-        .unwrap();
-    rig.patch(imported[0].ino, content.len(), 65536, &[7; 4096])
-        .await;
+    let imported = rig.import(Ino::ROOT, "data").await;
+    rig.patch(imported, content.len(), 65536, &[7; 4096]).await;
     content[65536..65536 + 4096].fill(7);
     let flusher = rig.start();
     rig.settled(&flusher).await;

@@ -4,8 +4,13 @@
 //! flusher is at work at the cut, and in the store. Within a test, rounds differ in how much is
 //! synced, from nothing to nearly everything.
 
-use crate::image::Kind;
-use crate::rounds::Plan;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use harness::{Mount, Store};
+
+use crate::image::{Image, Kind};
+use crate::rounds::{Plan, another_boot};
 
 const ROUNDS: usize = 15;
 const ROUNDS_LONG: usize = 125;
@@ -59,4 +64,35 @@ power_cuts! {
     passthrough_before_anything_is_uploaded: "passthrough=auto", "settle=5m", false, 2;
     through_the_daemon_while_files_are_uploaded: "passthrough=off", "settle=0s", false, 2;
     through_the_daemon_into_a_bucket: "passthrough=off", "settle=500ms", true, 1;
+}
+
+/// After a `fused sync` also those names are safe of which the store knows nothing. Found by a simulated world: a hard
+/// link to a file that was in the store already was gone.
+#[test]
+fn what_only_the_journal_holds_is_safe_after_a_sync() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let mut image = Image::new(Kind::Ext4, 1 << 30);
+    let cache = image.path().join("cache");
+    let mount = || {
+        let cache = format!("cache_dir={}", cache.display());
+        Mount::of(&store).option(cache).start()
+    };
+    let before = mount();
+    fs::write(before.join("f"), "in the store").expect("written");
+    before.sync();
+    fs::hard_link(before.join("f"), before.join("hard")).expect("linked");
+    symlink("f", before.join("soft")).expect("linked");
+    before.sync();
+    image.cut();
+    drop(before.crash());
+    image.replay();
+    another_boot(&cache);
+
+    let after = mount();
+    for name in ["f", "hard", "soft"] {
+        let there = fs::read_to_string(after.join(name));
+        assert_eq!(there.expect(name), "in the store", "{name}");
+    }
+    after.unmount().is_sound(&[]);
 }

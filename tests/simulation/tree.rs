@@ -156,14 +156,6 @@ impl Tree {
         self.forget_nameless();
     }
 
-    /// The paths of a file.
-    pub fn names_of(&self, node: Node) -> Vec<&String> {
-        let all = self.names.iter();
-        all.filter(|(_, of)| **of == node)
-            .map(|(path, _)| path)
-            .collect()
-    }
-
     /// What is made from now on is none of what `other` knows.
     pub fn continues(&mut self, other: &Tree) {
         self.next = self.next.max(other.next);

@@ -18,7 +18,7 @@ use extents::{ExtentId, ExtentStore};
 use flusher::{Flusher, FlusherConfig, Rooms};
 use harness::Proxy;
 use journal::{
-    EmbeddedOptions, EmbeddedStore, EndWrite, Identity, Ino, Inode, Journal, Kind, NewInode,
+    EmbeddedOptions, EmbeddedStore, EndWrite, Found, Identity, Ino, Inode, Journal, Kind, NewInode,
     NodeId, RenameMode, Timestamp,
 };
 use remote::{Access, Condition, ObjectKey, PosixAttrs, Remote, Settings, StoreUrl};
@@ -335,6 +335,27 @@ impl Rig {
             .put(&key, body, &attrs, &Condition::None)
             .await
             .unwrap();
+    }
+
+    /// What a listing of the directory would make of an object in it.
+    pub async fn import(&self, parent: Ino, key: &str) -> Ino {
+        let meta = self.store.head(&ObjectKey::from(key)).await;
+        let meta = meta.unwrap().unwrap();
+        let found = Found {
+            name: meta.key.name().into(),
+            kind: Kind::File,
+            key: key.into(),
+            etag: meta.etag.map(|etag| etag.0),
+            size: meta.size,
+            mtime: meta.modified.into(),
+            mode: None,
+            uid: None,
+            gid: None,
+            learned: false,
+        };
+        let found = [found];
+        let imported = self.journal.import(parent, &found, Timestamp::now());
+        imported.await.unwrap()[0].ino
     }
 }
 

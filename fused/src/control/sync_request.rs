@@ -3,7 +3,7 @@
 //! What is to be waited for is what is not in the store when the request comes: files written later
 //! are later syncs' business, or a busy directory would never be done. Their settling time is
 //! skipped. A file that a program has open is flushed as it is now. An object of a deleted or renamed
-//! file counts as well: it is waited for until it is gone.
+//! file counts as well: it is waited for until it is gone. What only the journal holds is on the disk then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -92,6 +92,10 @@ pub async fn answer(
     timeout_ms: Option<u64>,
 ) -> io::Result<()> {
     let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    // What only the journal holds (symbolic and hard links, or attributes that the store has no place for).
+    if let Err(error) = vfs.fsync_directory().await {
+        return say_error(writer, error).await;
+    }
     let waiting = match unsynced_below(vfs, &paths, deadline).await {
         Ok(waiting) => waiting,
         Err(error) => return say_error(writer, error).await,

@@ -192,13 +192,15 @@ impl Vfs {
         Ok(())
     }
 
-    /// Waits until the present content of `ino` is an object in the store.
+    /// Waits until the present content of `ino` is an object in the store. Its names, also those of which the store
+    /// knows nothing, survive a power cut then.
     pub async fn flush_to_store(&self, ino: Ino) -> Result<()> {
         if let Some(file) = self.inner.opens.get(ino) {
             self.settle(&file).await?;
         }
         let inode = self.inode(ino).await?;
         self.flusher().flush_now(&inode);
+        self.journal().sync().await?;
         match self.flusher().wait_clean(ino, inode.content.epoch).await {
             true => Ok(()),
             // The flusher stops only with the daemon.

@@ -84,15 +84,6 @@ impl Undurable {
         self.is_safe(node, tree);
     }
 
-    /// The store has this file under its name.
-    pub fn is_in_store(&mut self, node: Node, tree: &Tree) {
-        let names = tree.names_of(node);
-        let others = |other: &Made| other.tree.names_of(node) != names;
-        let since = self.trees.iter().rposition(others).map_or(0, |at| at + 1);
-        self.trees.drain(..since);
-        self.is_safe(node, tree);
-    }
-
     fn is_safe(&mut self, node: Node, tree: &Tree) {
         self.is_complete(node, tree);
         self.before.remove(&node);

@@ -44,7 +44,7 @@ impl Program {
             }
         });
         if let Some(Some(())) = synced.await {
-            self.durable(|undurable, tree| undurable.is_in_store(node, tree));
+            self.durable(|undurable, tree| undurable.synced(node, tree));
             let wanted = tree.thing(node).and_then(|thing| thing.bytes());
             let bucket = self.bucket.lock();
             let names = tree.all().filter(|(_, other, _)| *other == node);
