@@ -40,12 +40,19 @@ fn refused(args: &[&str], code: i32, part: &str) -> String {
 }
 
 #[test]
-fn version_is_that_of_the_crate() {
+fn version_is_that_of_the_crate_and_tells_the_journals() {
     let output = fused(&["--version"]);
     assert!(output.status.success());
+    let journals = match cfg!(feature = "foundationdb") {
+        true => "embedded, foundationdb",
+        false => "embedded",
+    };
     assert_eq!(
         stdout(&output),
-        format!("fused {}\n", env!("CARGO_PKG_VERSION"))
+        format!(
+            "fused {} (journals: {journals})\n",
+            env!("CARGO_PKG_VERSION")
+        )
     );
 }
 

@@ -379,7 +379,7 @@ mod embedded {
     }
 }
 
-#[cfg(feature = "fdb")]
+#[cfg(feature = "foundationdb")]
 mod fdb {
     use super::*;
     use journal::kv::{FdbOptions, FdbStore};
@@ -388,11 +388,48 @@ mod fdb {
     async fn open() -> Option<(Store, ())> {
         let cluster_file = std::env::var_os("FUSED_TEST_FDB_CLUSTER_FILE")?;
         let options = FdbOptions {
-            cluster_file: Some(cluster_file.into()),
+            cluster_file: cluster_file.into(),
             prefix: format!("fused-test-{}/", rand::random::<u64>()).into_bytes(),
         };
         Some((Arc::new(FdbStore::open(options).unwrap()), ()))
     }
 
     all!(open);
+
+    /// What is said when there is `text` in the cluster file.
+    async fn said(text: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster_file = dir.path().join("fdb.cluster");
+        std::fs::write(&cluster_file, text).unwrap();
+        let options = FdbOptions {
+            cluster_file,
+            prefix: Vec::new(),
+        };
+        let reached = FdbStore::open(options).unwrap().reach().await;
+        reached.map_or_else(|error| error.to_string(), |()| "it answers".into())
+    }
+
+    #[tokio::test]
+    async fn a_wrong_cluster_file_is_told_apart_from_a_cluster_that_does_not_answer() {
+        let Some(cluster_file) = std::env::var_os("FUSED_TEST_FDB_CLUSTER_FILE") else {
+            return;
+        };
+        let right = std::fs::read_to_string(cluster_file).unwrap();
+        let (_, addresses) = right.trim().rsplit_once('@').unwrap();
+        let strange = said(&format!("another:cluster@{addresses}\n")).await;
+        // Of TCP, nobody listens there.
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let nobody = format!("a:b@{}\n", taken.local_addr().unwrap());
+        assert_eq!(said(&right).await, "it answers");
+        assert!(strange.contains("knows no database"), "{strange}");
+        let silent = said(&nobody).await;
+        assert!(silent.contains("no FoundationDB answers at"), "{silent}");
+        let garbage = said("hello\n").await;
+        assert!(garbage.contains("is no cluster file"), "{garbage}");
+        let none = FdbStore::open(FdbOptions {
+            cluster_file: "/nowhere/fdb.cluster".into(),
+            prefix: Vec::new(),
+        });
+        assert!(none.is_err_and(|error| error.to_string().contains("/nowhere/fdb.cluster")));
+    }
 }

@@ -16,12 +16,21 @@ use crate::options::help_text;
 
 const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 the command line or an option is wrong.";
 
+/// What `--version` says: also which journals this program was built with.
+const VERSION: &str = match cfg!(feature = "foundationdb") {
+    true => concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (journals: embedded, foundationdb)"
+    ),
+    false => concat!(env!("CARGO_PKG_VERSION"), " (journals: embedded)"),
+};
+
 /// Mounts an object store as an ordinary file system: writes at the speed of the local disk, plain objects in
 /// the bucket.
 #[derive(Debug, Parser)]
 #[command(
     name = "fused",
-    version,
+    version = VERSION,
     propagate_version = true,
     max_term_width = 100
 )]
@@ -209,7 +218,7 @@ pub(super) struct Install {
 
 /// The form in which mount(8) calls a helper.
 #[derive(Debug, Parser)]
-#[command(name = "mount.fused", version, max_term_width = 100)]
+#[command(name = "mount.fused", version = VERSION, max_term_width = 100)]
 struct Helper {
     /// The store
     url: String,

@@ -58,6 +58,8 @@ pub fn run(options: MountOptions, ready: Ready) -> Result<(), Error> {
     let outcome = serve(&options, ready, &runtime);
     // Requests to a store that does not answer must not keep an unmounted daemon alive.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    #[cfg(feature = "foundationdb")]
+    journal::kv::stop_network();
     outcome
 }
 

@@ -52,20 +52,22 @@ pub async fn open_rows(
             })?;
             Ok(Arc::new(opened.map_err(journal::Error::from)?))
         }
-        #[cfg(feature = "fdb")]
+        #[cfg(feature = "foundationdb")]
         JournalKind::FoundationDb { cluster_file } => {
             let store = &cache_dir.identity().store;
             let opened = journal::kv::FdbStore::open(journal::kv::FdbOptions {
-                cluster_file: Some(cluster_file.clone()),
+                cluster_file: cluster_file.clone(),
                 // No URL has this byte, so none is the beginning of another one with it.
                 prefix: format!("fused/{store}\0").into_bytes(),
             });
-            Ok(Arc::new(opened.map_err(journal::Error::from)?))
+            let opened = opened.map_err(journal::Error::from)?;
+            opened.reach().await.map_err(journal::Error::from)?;
+            Ok(Arc::new(opened))
         }
-        #[cfg(not(feature = "fdb"))]
+        #[cfg(not(feature = "foundationdb"))]
         JournalKind::FoundationDb { .. } => Err(Error::NotBuiltIn {
             what: "a journal in FoundationDB",
-            feature: "fdb",
+            feature: "foundationdb",
         }),
     }
 }

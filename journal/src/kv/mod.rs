@@ -21,13 +21,13 @@
 
 mod embedded;
 mod error;
-#[cfg(feature = "fdb")]
+#[cfg(feature = "foundationdb")]
 mod fdb;
 pub mod limits;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::KvError;
-#[cfg(feature = "fdb")]
+#[cfg(feature = "foundationdb")]
 pub use fdb::{FdbOptions, FdbStore, stop_network};
 
 use async_trait::async_trait;

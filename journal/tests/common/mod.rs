@@ -37,11 +37,11 @@ pub async fn open(dir: &Path) -> Journal {
 
 /// What is kept in a directory, empty at first.
 pub fn store(dir: &Path) -> Arc<dyn KvStore> {
-    #[cfg(feature = "fdb")]
+    #[cfg(feature = "foundationdb")]
     if let Some(cluster_file) = std::env::var_os("FUSED_TEST_FDB_CLUSTER_FILE") {
         use std::os::unix::ffi::OsStrExt;
         let options = journal::kv::FdbOptions {
-            cluster_file: Some(cluster_file.into()),
+            cluster_file: cluster_file.into(),
             prefix: dir.as_os_str().as_bytes().to_vec(),
         };
         return Arc::new(journal::kv::FdbStore::open(options).unwrap());
