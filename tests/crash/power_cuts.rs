@@ -4,7 +4,8 @@
 //! flusher is at work at the cut, and in the store. Within a test, rounds differ in how much is
 //! synced, from nothing to nearly everything.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 
 use harness::{Mount, Store};
@@ -94,5 +95,41 @@ fn what_only_the_journal_holds_is_safe_after_a_sync() {
         let there = fs::read_to_string(after.join(name));
         assert_eq!(there.expect(name), "in the store", "{name}");
     }
+    after.unmount().is_sound(&[]);
+}
+
+/// Neither of two files was ever closed, and one had taken the other's name: there is no version to go back to.
+/// Found by a simulated world: an empty file was there, and in the store.
+#[test]
+fn a_name_that_never_had_a_whole_file_is_gone() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let mut image = Image::new(Kind::Ext4, 1 << 30);
+    let cache = image.path().join("cache");
+    let mount = || {
+        let cache = format!("cache_dir={}", cache.display());
+        Mount::of(&store).option(cache).start()
+    };
+    let before = mount();
+    let mut open = Vec::new();
+    for name in ["name", "other"] {
+        let mut file = File::create(before.join(name)).expect("made");
+        file.write_all(b"a part").expect("written");
+        open.push(file);
+    }
+    fs::rename(before.join("other"), before.join("name")).expect("renamed");
+    let root = File::open(before.path()).expect("the root");
+    root.sync_all().expect("the names are safe");
+    image.cut();
+    drop((open, root, before.crash()));
+    image.replay();
+    another_boot(&cache);
+
+    let after = mount();
+    let names = fs::read_dir(after.path()).expect("the root");
+    let names: Vec<_> = names.flatten().map(|entry| entry.file_name()).collect();
+    assert!(names.is_empty(), "{names:?}");
+    after.sync();
+    assert_eq!(store.files(), Vec::<String>::new());
     after.unmount().is_sound(&[]);
 }

@@ -53,7 +53,7 @@ impl Doctor {
             _ if inode.content.writer.is_some() => return Ok(None),
             Some(Seal::Closed { size, .. } | Seal::Survived { size, .. }) => size,
             Some(Seal::Synced) => inode.size,
-            None => return Ok(None),
+            Some(Seal::Lost) | None => return Ok(None),
         };
         let bytes = extents.stat()?.size;
         Ok(match bytes {

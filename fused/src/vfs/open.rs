@@ -219,7 +219,7 @@ impl Vfs {
             return Ok(());
         }
         let inode = self.inode(ino).await?;
-        let is_complete = |seal| !matches!(seal, Seal::Closed { size: 0, .. });
+        let is_complete = |seal| !matches!(seal, Seal::Closed { size: 0, .. } | Seal::Lost);
         if inode.is_content_dirty() && inode.content.seal.is_some_and(is_complete) {
             // Somebody keeps it open, if it takes that long.
             let _ = tokio::time::timeout(RELEASE_WAIT, closed).await;

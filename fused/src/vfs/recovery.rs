@@ -67,7 +67,7 @@ impl Vfs {
     /// empty, and is empty and nothing else to this day, is whole.
     fn may_be_torn(&self, inode: &Inode) -> Result<bool> {
         match inode.content.seal {
-            Some(Seal::Synced) => Ok(false),
+            Some(Seal::Synced | Seal::Lost) => Ok(false),
             Some(Seal::Closed { size: 0, .. }) if inode.content.origin.is_none() => {
                 let extents = self.extents().open_file(extent_id(inode))?;
                 Ok(match extents {
@@ -87,8 +87,10 @@ impl Vfs {
             let rows = self.journal().unsynced(after, PAGE).await?;
             for row in &rows {
                 let inode = self.journal().inode(row.ino).await?;
-                let dirty =
-                    inode.filter(|inode| inode.kind == Kind::File && inode.is_content_dirty());
+                let dirty = inode.filter(|inode| {
+                    let is_over = inode.content.seal == Some(Seal::Lost);
+                    inode.kind == Kind::File && inode.is_content_dirty() && !is_over
+                });
                 let Some(inode) = dirty else { continue };
                 if !self.is_whole(&inode)? {
                     self.tear(&inode, torn, recovered).await?;
@@ -223,6 +225,7 @@ impl Vfs {
             }
             // Fsynced, or truncated since its last close: whatever is there counts, as on any local
             // file system; but something must be.
+            Some(Seal::Lost) => return Ok(false),
             Some(Seal::Synced) | None => {
                 let there = self.extents().open_file(extent_id(inode))?.is_some();
                 return Ok(there || inode.size <= inode.content.valid);

@@ -110,6 +110,7 @@ async fn go_back(
         Seal::Closed { size, map_digest } => Seal::Survived { size, map_digest },
         // What was appended since may be gone.
         Seal::Synced | Seal::Survived { .. } => Seal::Synced,
+        Seal::Lost => Seal::Lost,
     });
     txn.mark_unsynced(&mut row, Order::Keep, now).await?;
     txn.put_inode(&row)?;
@@ -128,6 +129,7 @@ pub(super) async fn keep(
     let has_earlier = txn.kv.get(&key, false).await?.is_some();
     let is_complete = |seal: &Seal| match seal {
         Seal::Synced | Seal::Survived { .. } => true,
+        Seal::Lost => false,
         Seal::Closed { size, .. } => *size > 0 && inode.content.writer.is_none() && !has_earlier,
     };
     if inode.is_content_dirty()

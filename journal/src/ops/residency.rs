@@ -1,7 +1,7 @@
 //! Where a file's bytes are: all here, all in the store, or back in the store.
 
 use crate::attempts::transact;
-use crate::types::{Epoch, Ino, Inode, Kind, Timestamp};
+use crate::types::{Epoch, Ino, Inode, Kind, Seal, Timestamp};
 use crate::{Error, Journal};
 
 impl Journal {
@@ -62,7 +62,7 @@ impl Journal {
     }
 
     /// The newest version of a file was lost: it goes back to the version that its object holds, or
-    /// to an empty file if there is none. Either way in a new generation, and with no writer. The object
+    /// to an empty file if there is none (to nothing at all if it has no name: [`Seal::Lost`]). Either way in a new generation, and with no writer. The object
     /// counts as never looked at: a newer version may be there whose record was lost as well.
     pub async fn revert(&self, ino: Ino, now: Timestamp) -> Result<Inode, Error> {
         transact!(self, txn => async {
@@ -82,6 +82,7 @@ impl Journal {
                     origin.checked = Timestamp::default();
                 }
                 None => {
+                    inode.content.seal = (inode.nlink == 0).then_some(Seal::Lost);
                     inode.size = 0;
                     inode.content.valid = 0;
                     inode.content.epoch = inode.content.epoch.next();

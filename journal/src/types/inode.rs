@@ -154,6 +154,8 @@ pub enum Seal {
         /// Digest of its map of holes.
         map_digest: u64,
     },
+    /// The file had lost its last name, and no version of it survived a power cut: it is not to come back.
+    Lost,
 }
 
 impl Seal {
@@ -161,7 +163,7 @@ impl Seal {
     #[must_use]
     pub fn is_safe(self) -> bool {
         match self {
-            Self::Closed { .. } => false,
+            Self::Closed { .. } | Self::Lost => false,
             Self::Synced | Self::Survived { .. } => true,
         }
     }
