@@ -91,7 +91,8 @@ async fn leaves_something(core: &Core, inode: &Inode, old: &ObjectKey) -> Result
             core.journal().import(inode.ino, &left, asked).await?;
             for found in &left {
                 if let Some(child) = core.journal().lookup(inode.ino, &found.name).await? {
-                    core.journal().mark_unsynced(child.ino, asked).await?;
+                    let journal = core.journal();
+                    journal.mark_left_at(child.ino, &found.key, asked).await?;
                 }
             }
             return Ok(true);

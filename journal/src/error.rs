@@ -149,6 +149,18 @@ pub enum Error {
         /// Who has it open.
         node: NodeId,
     },
+    /// Another node has this file system mounted, or has left something that is only on its disk.
+    #[error("{}", elsewhere(*.node, .host, .mountpoint, *.mounted))]
+    NodeElsewhere {
+        /// Which one.
+        node: NodeId,
+        /// Its machine.
+        host: String,
+        /// Where it mounted.
+        mountpoint: String,
+        /// It has not unmounted.
+        mounted: bool,
+    },
     /// The journal was written by a newer program.
     #[error(
         "the journal has format {found}, this program knows formats up to {known}; use a newer program"
@@ -192,6 +204,16 @@ pub enum Error {
     /// The key-value store failed.
     #[error(transparent)]
     Store(#[from] KvError),
+}
+
+fn elsewhere(node: NodeId, host: &str, mountpoint: &str, mounted: bool) -> String {
+    let what = match mounted {
+        true => {
+            "has this file system mounted: unmount it there first (after a crash, mount it there again)"
+        }
+        false => "has files that are not in the store yet: mount it there, and `fused sync`",
+    };
+    format!("node {node} ({mountpoint} on {host}) {what}")
 }
 
 fn not_found(ino: Ino, name: Option<&[u8]>) -> String {
@@ -240,7 +262,7 @@ impl Error {
             Error::NoAttribute { .. } => libc::ENODATA,
             Error::AttributeName { .. } => libc::ERANGE,
             Error::AttributeTooLarge { .. } | Error::TooLarge { .. } => libc::E2BIG,
-            Error::WrittenElsewhere { .. } => libc::EBUSY,
+            Error::WrittenElsewhere { .. } | Error::NodeElsewhere { .. } => libc::EBUSY,
             Error::Contention { .. } => libc::EAGAIN,
             Error::NewerFormat { .. }
             | Error::OtherStore { .. }

@@ -29,6 +29,7 @@
 //! | `N` object key | multipart uploads that were asked for, and whose names were not heard |
 //! | `M` object key | what the store was asked for there, and may yet do |
 //! | `S` ino:8 | what is known of a directory's listing in the store |
+//! | `E` node:8 | a daemon that mounts or has mounted this: where, since when, last seen |
 //! | `R` ino:8 | a directory below which keys may be those from before a rename |
 
 use crate::types::{Ino, NodeId};
@@ -41,6 +42,8 @@ pub(crate) const NEXT_INO: &[u8] = b"Ci";
 pub(crate) const NEXT_SEQ: &[u8] = b"Cs";
 /// Inodes in existence.
 pub(crate) const INODES: &[u8] = b"Cn";
+/// All nodes.
+pub(crate) const NODES: &[u8] = b"E";
 
 /// A key being put together: the tag, then numbers and bytes.
 fn key(tag: u8, numbers: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -157,6 +160,16 @@ pub(crate) fn pin(node: NodeId, ino: Ino) -> Vec<u8> {
     key(b'H', &[node.0, ino.0], &[])
 }
 
+pub(crate) fn node(node: NodeId) -> Vec<u8> {
+    key(b'E', &[node.0], &[])
+}
+
+/// The node in a key made by [`node`].
+pub(crate) fn parse_node(key: &[u8]) -> Option<NodeId> {
+    let number = key.get(1..)?.try_into().ok()?;
+    Some(NodeId(u64::from_be_bytes(number)))
+}
+
 /// All rows of a tag and a node.
 pub(crate) fn of_node(tag: u8, node: NodeId) -> Vec<u8> {
     key(tag, &[node.0], &[])
@@ -268,6 +281,9 @@ mod tests {
             assert_eq!(&key[1..], b"\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01");
             assert!(key.starts_with(&of_node(tag, node)));
         }
+        assert_eq!(super::node(node), b"E\0\0\0\0\0\0\0\x05");
+        assert_eq!(parse_node(&super::node(node)), Some(node));
+        assert_eq!(parse_node(b"E\0"), None);
         assert_eq!(claim("d/x"), b"Kd/x");
         assert_eq!(garbage("d/x"), b"Gd/x");
         assert_eq!(asked_uploads("d/x"), b"Nd/x");

@@ -41,8 +41,9 @@ pub use kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore};
 pub use types::{
     Acl, AclKind, AskedUploads, BLOCK_BYTES, BlockDigest, BlockDigests, Content, DirEntry,
     EndWrite, Epoch, FlushOutcome, Flushed, Former, Found, Garbage, Identity, Ino, Inode, Kind,
-    Listing, NewInode, NodeId, Origin, Orphan, Removed, RenameMode, Renamed, Replacement, Resync,
-    Seal, Seen, Sent, SentVersion, SetAttr, Timestamp, Unsynced, Upload, Usage, Wanted, XattrMode,
+    Listing, NewInode, Node, NodeId, Origin, Orphan, Place, Removed, RenameMode, Renamed,
+    Replacement, Resync, Seal, Seen, Sent, SentVersion, SetAttr, Timestamp, Unsynced, Upload,
+    Usage, Wanted, XattrMode,
 };
 
 /// The result of a typed transaction.

@@ -14,7 +14,7 @@
 //! embedded store from opening.
 
 use crate::Error;
-use crate::types::{Epoch, Garbage, Ino, Inode, Kind, NodeId, Seal, Timestamp};
+use crate::types::{Epoch, Garbage, Ino, Inode, Kind, NodeId, Place, Seal, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,17 @@ pub(crate) struct FormerRow {
     pub(crate) mtime: Timestamp,
     pub(crate) since: Timestamp,
     pub(crate) seal: Seal,
+}
+
+/// `E`: a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeRow {
+    pub(crate) place: Place,
+    pub(crate) since: Timestamp,
+    pub(crate) seen: Timestamp,
+    pub(crate) mounted: bool,
+    /// The last one to join has the highest; 0: it never took its turn.
+    pub(crate) turn: u64,
 }
 
 /// `W`, `H`: the key says it all.
@@ -230,6 +241,7 @@ impl Record for FormerRow {
         (version == 1).then(|| postcard::from_bytes(&[fields, &SYNCED].concat()))
     }
 }
+impl Record for NodeRow {}
 impl Record for MarkRow {}
 impl Record for ClaimRow {}
 impl Record for GarbageRow {}
@@ -336,6 +348,19 @@ mod tests {
                 kind: Kind::Directory,
             },
             b"\x01\xac\x02\x01",
+        );
+        check(
+            NodeRow {
+                place: Place {
+                    host: "h".into(),
+                    mountpoint: "/m".into(),
+                },
+                since: time(1),
+                seen: time(2),
+                mounted: true,
+                turn: 3,
+            },
+            b"\x01\x01h\x02/m\x02\x07\x04\x07\x01\x03",
         );
         check(LinkRow { primary: true }, b"\x01\x01");
         check(

@@ -30,6 +30,7 @@ mod loading;
 mod mounting;
 mod names;
 mod namespace;
+mod nodes;
 mod other_stores;
 mod outages;
 mod partial_files;

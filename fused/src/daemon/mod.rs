@@ -12,6 +12,7 @@ mod cache_dir;
 mod dir_files;
 mod error;
 mod further_dirs;
+mod membership;
 mod open_rooms;
 mod probes;
 mod session;
@@ -29,6 +30,7 @@ use crate::options::{MountOptions, Passthrough};
 
 pub(crate) use cache_dir::CacheDir;
 pub use error::Error;
+use membership::Membership;
 pub use open_rooms::OpenRooms;
 pub(crate) use store::open as open_store;
 
@@ -70,6 +72,19 @@ fn serve(
 ) -> Result<(), Error> {
     let cache_dir = CacheDir::lock(options)?;
     let rooms = runtime.block_on(open_rooms(options, &cache_dir))?;
+    let member = runtime.block_on(Membership::join(&rooms, options))?;
+    let outcome = serve_as_member(options, ready, runtime, &cache_dir, &rooms);
+    runtime.block_on(member.leave());
+    outcome
+}
+
+fn serve_as_member(
+    options: &MountOptions,
+    ready: Ready,
+    runtime: &tokio::runtime::Runtime,
+    cache_dir: &CacheDir,
+    rooms: &OpenRooms,
+) -> Result<(), Error> {
     let (invalidate, invalidations) = InvalidateQueue::new();
     let passthrough = Arc::new(PassthroughState::default());
     if options.passthrough == Passthrough::Off {

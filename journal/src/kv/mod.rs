@@ -81,6 +81,11 @@ pub trait KvStore: Send + Sync + 'static {
         false
     }
 
+    /// Whether other processes may have it open at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Whether `commit` may answer [`KvError::UnknownOutcome`].
     fn has_unknown_outcomes(&self) -> bool;
 }

@@ -13,6 +13,7 @@ mod import;
 mod listing;
 mod lookup;
 mod mode;
+mod nodes;
 mod orphans;
 mod path;
 mod pins;

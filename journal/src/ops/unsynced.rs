@@ -71,6 +71,22 @@ impl Journal {
         })
     }
 
+    /// The same for what was found at the key of an earlier path, if that is still where its object is.
+    pub async fn mark_left_at(&self, ino: Ino, key: &str, now: Timestamp) -> Result<(), Error> {
+        transact!(self, txn => async {
+            let mut row = txn.need(ino).await?;
+            let origin = row.inode.content.origin.as_ref();
+            if origin.is_none_or(|origin| origin.key != key) {
+                return Ok(());
+            }
+            txn.mark_unsynced(&mut row, Order::Keep, now).await?;
+            if txn.is_changed() {
+                txn.put_inode(&row)?;
+            }
+            Ok(())
+        })
+    }
+
     /// The inodes of an index by node, all of them.
     pub(super) async fn all_of_node(&self, prefix: Vec<u8>) -> Result<Vec<Ino>, Error> {
         let mut all = Vec::new();

@@ -1,6 +1,6 @@
 //! What typed transactions answer.
 
-use super::{Epoch, Ino, Inode, Kind, Seal, Timestamp};
+use super::{Epoch, Ino, Inode, Kind, NodeId, Place, Seal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One name in a directory.
@@ -12,6 +12,21 @@ pub struct DirEntry {
     pub ino: Ino,
     /// The kind of what it names.
     pub kind: Kind,
+}
+
+/// A daemon that mounts this file system, or has mounted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Which one.
+    pub node: NodeId,
+    /// Where it is, or was last.
+    pub place: Place,
+    /// When it mounted, by its own clock.
+    pub since: Timestamp,
+    /// When it last said that it is there, by its own clock.
+    pub seen: Timestamp,
+    /// It has not unmounted.
+    pub mounted: bool,
 }
 
 /// A name was removed.

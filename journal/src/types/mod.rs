@@ -15,14 +15,14 @@ mod time;
 
 pub use acl::{Acl, AclKind};
 pub use answers::{
-    AskedUploads, DirEntry, FlushOutcome, Former, Garbage, Orphan, Removed, Renamed, Resync,
+    AskedUploads, DirEntry, FlushOutcome, Former, Garbage, Node, Orphan, Removed, Renamed, Resync,
     Unsynced, Upload, Usage, Wanted,
 };
 pub use digests::{BLOCK_BYTES, BlockDigest, BlockDigests};
 pub use ids::{Epoch, Ino, NodeId};
 pub use inode::{Content, Inode, Kind, Origin, Seal};
 pub use requests::{
-    EndWrite, Flushed, Found, Identity, Listing, NewInode, RenameMode, Replacement, Seen, Sent,
-    SentVersion, SetAttr, XattrMode,
+    EndWrite, Flushed, Found, Identity, Listing, NewInode, Place, RenameMode, Replacement, Seen,
+    Sent, SentVersion, SetAttr, XattrMode,
 };
 pub use time::Timestamp;

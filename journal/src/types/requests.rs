@@ -12,6 +12,15 @@ pub struct Identity {
     pub node: NodeId,
 }
 
+/// Where a node mounts, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The machine's name.
+    pub host: String,
+    /// The mount point there.
+    pub mountpoint: String,
+}
+
 /// The attributes of a node to be created.
 #[derive(Clone, Debug)]
 pub struct NewInode {

@@ -1,5 +1,5 @@
 //! The small harness that the tests share: a journal on an embedded store in a temporary directory or, with the
-//! feature `fdb` and the variable `FUSED_TEST_FDB_CLUSTER_FILE`, in a part of that cluster named by the directory.
+//! feature `foundationdb` and the variable `FUSED_TEST_FDB_CLUSTER_FILE`, in a part of that cluster named by the directory.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use journal::kv::KvStore;

@@ -108,6 +108,10 @@ impl KvStore for FdbStore {
         None
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn has_unknown_outcomes(&self) -> bool {
         true
     }
