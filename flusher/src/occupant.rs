@@ -106,6 +106,18 @@ async fn behind_directory(core: &Core, wanted: &Wanted, directory: &Wanted) -> R
         withdraw(core, wanted).await?;
         return Ok(Room::Detached);
     }
+    // It is in that directory, and its own object is what the directory waits for.
+    let is_in_it = origin
+        .zip(directory.inode.content.origin.as_ref())
+        .is_some_and(|(own, old)| own.key.starts_with(&old.key))
+        && wanted_key(wanted)
+            .zip(wanted_key(directory))
+            .is_some_and(|(own, to)| own.as_str().starts_with(to.as_str()));
+    if is_in_it {
+        tracing::debug!(ino = %wanted.inode.ino, "its directory waits for it: the file becomes independent of its object");
+        detach(core, wanted).await?;
+        return Ok(Room::Detached);
+    }
     if origin.is_some() && is_waited_for_below(core, wanted, directory).await? {
         tracing::debug!(ino = %wanted.inode.ino, "what it waits for waits for it: the file becomes independent of its object");
         detach(core, wanted).await?;
