@@ -20,8 +20,10 @@ use tokio::time::Instant;
 
 use super::evict::Evicted;
 use super::eviction_order::Order;
-use super::space::LOOK_EVERY;
 use super::{Inner, Result, Vfs, extent_id};
+
+/// How often the evictor looks when nothing wakes it: passthrough writes grow files unseen.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Between two counts because everything known was used up: what then keeps the cache full is mostly known to stay.
 const CENSUS_EVERY: Duration = Duration::from_secs(60);

@@ -28,6 +28,7 @@
 mod arrivals;
 mod attributes;
 mod bring_in;
+mod budget;
 mod caller;
 mod changes;
 mod cold_reads;

@@ -1,4 +1,4 @@
-//! Space on the local disk: the budget, its watermarks, and holding writers back.
+//! Space on the local disk: the watermarks of the budget, and holding writers back.
 //!
 //! Clean files are a cache: when the extents pass the high watermark, the `evictor` gives some up, until they
 //! are below the low one. Dirty files never go. When even that does not make
@@ -13,7 +13,7 @@
 //! uploaded goes on, out of the journal's reserve.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,9 +35,6 @@ const LOW_PERCENT: u64 = 80;
 /// Of what the cache holds, this share in percent is kept by each look at a disk that is full.
 const SHORT_KEEP_PERCENT: u64 = 80;
 
-/// How often the evictor looks when nothing wakes it: passthrough writes grow files unseen.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// What is in the cache, and who waits for room.
 #[derive(Default)]
 pub struct Ledger {
@@ -47,7 +44,7 @@ pub struct Ledger {
     /// Told at the end of each look.
     pub(super) freed: Notify,
     pub(super) room: Room,
-    budget_bytes: AtomicU64,
+    pub(super) budget_bytes: AtomicU64,
 }
 
 impl Ledger {
@@ -79,28 +76,6 @@ impl Vfs {
             free_bytes: budget.saturating_sub(dirty).min(usage.fs_free_bytes),
             inodes: self.journal().counters().await?.inodes,
         })
-    }
-
-    /// Bytes that the cache may hold.
-    pub fn cache_budget(&self) -> u64 {
-        self.inner.space.budget_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Looks again how large the cache may be: it may have been started on a disk that others had filled.
-    /// What is less than before is others' doing, and no reason to give anything up.
-    pub(super) fn look_at_budget(&self) {
-        let budget = match self.extents().usage() {
-            Ok(usage) => {
-                let available = usage.fs_free_bytes.saturating_add(usage.used_bytes);
-                (self.inner.config.cache_limit)(available)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot see how large the cache is; its budget is not limited");
-                u64::MAX
-            }
-        };
-        let budget_bytes = &self.inner.space.budget_bytes;
-        budget_bytes.fetch_max(budget, Ordering::Relaxed);
     }
 
     /// Bytes of the cache budget in use.

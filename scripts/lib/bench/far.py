@@ -1,11 +1,13 @@
-"""Data sets in a store that is 30 ms away: what the second look costs."""
+"""A store that is 30 ms away: what the second look at a data set costs, and how fast small files get there."""
 
+import os
 import random
 import shutil
 import subprocess
 import time
 
 from common import WORK, call, drop_caches, work
+from flushing import PUTS, SMALL_FILES, sync
 from targets import Fused, JuiceFs, Rclone, S3fs
 
 ROUND_TRIP_MS = 30
@@ -27,10 +29,11 @@ class Far:
         )
         self.endpoint = f"http://{self.delay.stdout.readline().strip()}"
         self.targets = {}
+        self.holding = None
         self.local = bench.targets["local"].dir / "far"
 
     def stop(self):
-        for target in self.targets.values():
+        for target in [*self.targets.values(), *filter(None, [self.holding])]:
             target.stop()
         self.delay.terminate()
         self.delay.wait()
@@ -84,6 +87,29 @@ class Far:
             self.bench.record("second epoch", name, IMAGES / 1e3 / cached)
             drop_caches()
             self.bench.record("second epoch, all caches dropped", name, IMAGES / 1e3 / work("read-each", directory, WORKERS))
+
+    def flush(self, number):
+        """Nearby, client and server share the processors; here it counts how many requests are under way."""
+        bench = self.bench
+        if not self.holding:
+            options = [*bench.options.o, "settle=1h"]
+            self.holding = Fused(bench.base, bench.server, options, "far-flush", self.endpoint)
+        environment = {**os.environ, "AWS_ENDPOINT_URL": self.endpoint}
+        order = [None, *PUTS] if number % 2 else [*PUTS, None]
+        for parallel in order:
+            bench.quiet()
+            if parallel:
+                with bench.server.bucket() as bucket:
+                    seconds = float(call(WORK, "put", bucket, SMALL_FILES, parallel, env=environment))
+                bench.record("flush of 4 KiB files, 30 ms away", f"plain {parallel} at once", SMALL_FILES / 1e3 / seconds)
+                continue
+            home = self.holding.dir / f"small-{number}"
+            home.mkdir()
+            work("create-4k", home, SMALL_FILES)
+            os.sync()
+            bench.record("flush of 4 KiB files, 30 ms away", "fused", SMALL_FILES / 1e3 / sync(home))
+            call("rm", "-r", home)
+            self.holding.settle()
 
     def queries(self, number):
         """Only the first round is cold."""

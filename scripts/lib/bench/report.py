@@ -33,6 +33,7 @@ BARS = [
     ("flush", "unverified", 0.9),
     ("flush of 4 KiB files", "plain client", 0.8),
     ("flush of 4 KiB files", "careful client", 0.8),
+    ("flush of 4 KiB files, 30 ms away", "plain client", 0.8),
     ("cold read", "plain client", 0.9),
     ("cold first 64 KiB", "plain client", 1 / 1.3),
 ]

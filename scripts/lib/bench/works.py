@@ -13,7 +13,7 @@ from tree import Tree
 from warm import WarmReads
 
 WORKS = (
-    "write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "recovery",
+    "write", "fsync", "read", "names", "small", "random", "flush", "flush-small", "flush-far", "recovery",
     "cold", "warm", "epochs", "queries", "tree",
 )
 
@@ -104,7 +104,8 @@ class Bench:
             "fsync": lambda n: self.writes(n, "write+fsync", "fsync"),
             "read": self.reads, "names": self.names,
             "small": self.small.run, "random": self.small.random,
-            "flush": self.flushing.large, "flush-small": self.flushing.small, "recovery": self.flushing.recovery,
+            "flush": self.flushing.large, "flush-small": self.flushing.small, "flush-far": self.far.flush,
+            "recovery": self.flushing.recovery,
             "cold": ColdReads(self).run, "warm": WarmReads(self).run,
             "epochs": self.far.epochs, "queries": self.far.queries, "tree": self.tree.run,
         }
