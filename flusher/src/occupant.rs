@@ -40,8 +40,16 @@ pub(crate) enum Room {
 /// Finds out whether `wanted` may take `key`, and breaks circles.
 pub(crate) async fn make_room(core: &Core, wanted: &Wanted, key: &str) -> Result<Room, Error> {
     let ino = wanted.inode.ino;
-    if let Some(directory) = directory_in_the_way(core, key).await? {
-        return behind_directory(core, wanted, &directory).await;
+    let below = format!("{key}/");
+    if let Some(directory) = directory_in_the_way(core, &below).await? {
+        return behind_directory(core, wanted, &below, &directory).await;
+    }
+    // The directory has moved, and left what others took out of it.
+    if has_left(wanted, key)
+        && core.journal().garbage_row(&below).await?.is_some()
+        && is_waited_for_below(core, wanted.inode.ino, &below).await?
+    {
+        return become_independent(core, wanted).await;
     }
     let Some(owner) = owner_of(core, key).await? else {
         return Ok(Room::Free);
@@ -87,56 +95,61 @@ pub(crate) async fn make_room(core: &Core, wanted: &Wanted, key: &str) -> Result
 /// The directory that was at the file's key and is to be elsewhere: where the store is a tree, what is in
 /// it has to move before there can be a file.
 async fn directory_in_the_way(core: &Core, key: &str) -> Result<Option<Wanted>, Error> {
-    let key = format!("{key}/");
-    let directory = owner_of(core, &key).await?;
+    let directory = owner_of(core, key).await?;
     Ok(directory
         .filter(|directory| wanted_key(directory).is_some_and(|wanted| wanted.as_str() != key)))
 }
 
+/// Whether a file's object is somewhere else.
+fn has_left(wanted: &Wanted, key: &str) -> bool {
+    let origin = wanted.inode.content.origin.as_ref();
+    origin.is_some_and(|origin| origin.key != key)
+}
+
+/// What the file waits for waits for it.
+async fn become_independent(core: &Core, wanted: &Wanted) -> Result<Room, Error> {
+    tracing::debug!(ino = %wanted.inode.ino, "what it waits for waits for it: the file becomes independent of its object");
+    detach(core, wanted).await?;
+    Ok(Room::Detached)
+}
+
 /// A directory can't move to, or below, the place where the file still is, and the file can't wait for
 /// it then: its object goes.
-async fn behind_directory(core: &Core, wanted: &Wanted, directory: &Wanted) -> Result<Room, Error> {
+async fn behind_directory(
+    core: &Core,
+    wanted: &Wanted,
+    old: &str,
+    directory: &Wanted,
+) -> Result<Room, Error> {
     let origin = wanted.inode.content.origin.as_ref();
     let at = origin.map(|origin| format!("{}/", origin.key));
+    let to = wanted_key(directory);
     let is_circle = at
-        .zip(wanted_key(directory))
+        .zip(to.as_ref())
         .is_some_and(|(at, to)| to.as_str().starts_with(&at));
     if is_circle {
         tracing::debug!(ino = %wanted.inode.ino, "exchanged with a directory: the file leaves the store first");
         withdraw(core, wanted).await?;
         return Ok(Room::Detached);
     }
-    // It is in that directory, and its own object is what the directory waits for.
-    let is_in_it = origin
-        .zip(directory.inode.content.origin.as_ref())
-        .is_some_and(|(own, old)| own.key.starts_with(&old.key))
-        && wanted_key(wanted)
-            .zip(wanted_key(directory))
-            .is_some_and(|(own, to)| own.as_str().starts_with(to.as_str()));
+    // It is in that directory, which waits for its object; and nothing else will ever be below the file's new key.
+    let is_in_it = to.is_some_and(|to| old.starts_with(to.as_str()))
+        && origin.is_some_and(|origin| origin.key.starts_with(old));
     if is_in_it {
-        tracing::debug!(ino = %wanted.inode.ino, "its directory waits for it: the file becomes independent of its object");
-        detach(core, wanted).await?;
+        tracing::debug!(ino = %wanted.inode.ino, "its directory waits for it: the file leaves the store first");
+        withdraw(core, wanted).await?;
         return Ok(Room::Detached);
     }
-    if origin.is_some() && is_waited_for_below(core, wanted, directory).await? {
-        tracing::debug!(ino = %wanted.inode.ino, "what it waits for waits for it: the file becomes independent of its object");
-        detach(core, wanted).await?;
-        return Ok(Room::Detached);
+    if origin.is_some() && is_waited_for_below(core, wanted.inode.ino, old).await? {
+        return become_independent(core, wanted).await;
     }
     Ok(Room::Behind(directory.inode.ino))
 }
 
 /// Whether something whose object is still below the directory's old key waits, by itself or behind others, for the
 /// file to move away.
-async fn is_waited_for_below(
-    core: &Core,
-    wanted: &Wanted,
-    directory: &Wanted,
-) -> Result<bool, Error> {
-    let Some(old) = directory.inode.content.origin.as_ref() else {
-        return Ok(false);
-    };
-    let mut waiting = vec![wanted.inode.ino];
+async fn is_waited_for_below(core: &Core, file: Ino, old: &str) -> Result<bool, Error> {
+    let mut waiting = vec![file];
     let mut at = 0;
     while let Some(ino) = waiting.get(at).copied().filter(|_| at < CHAIN_MAX) {
         at += 1;
@@ -147,7 +160,7 @@ async fn is_waited_for_below(
         }
         let inode = core.journal().inode(ino).await?.filter(|_| at > 1);
         let origin = inode.and_then(|inode| inode.content.origin);
-        if origin.is_some_and(|origin| origin.key.starts_with(&old.key)) {
+        if origin.is_some_and(|origin| origin.key.starts_with(old)) {
             return Ok(true);
         }
     }

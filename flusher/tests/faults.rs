@@ -6,10 +6,10 @@ mod common;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use common::{PART, Rig, bytes, run};
+use common::{PART, Rig, bytes, found, run};
 use flusher::Flusher;
 use harness::{Fault, Proxy};
-use journal::{Found, Ino, Kind, RenameMode, Timestamp};
+use journal::{Found, Ino, RenameMode, Timestamp};
 use remote::{Access, ObjectKey, PosixAttrs};
 
 /// The fault happens to the first requests that are so, `times` times.
@@ -535,22 +535,7 @@ async fn import_listing(rig: &Rig) {
     let asked = journal::Timestamp::now();
     let root = ObjectKey::from("");
     let page = rig.store.list_page(&root, None, 1000).await.unwrap();
-    let found: Vec<Found> = page
-        .files
-        .into_iter()
-        .map(|meta| Found {
-            name: meta.key.name().as_bytes().to_vec(),
-            kind: Kind::File,
-            key: meta.key.0.clone(),
-            etag: meta.etag.map(|etag| etag.0),
-            size: meta.size,
-            mtime: meta.modified.into(),
-            mode: None,
-            uid: None,
-            gid: None,
-            learned: false,
-        })
-        .collect();
+    let found: Vec<Found> = page.files.into_iter().map(found).collect();
     rig.journal.import(Ino::ROOT, &found, asked).await.unwrap();
 }
 

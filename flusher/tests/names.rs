@@ -19,6 +19,7 @@ on_every_store!(
     a_name_deleted_and_created_again_holds_the_new_file,
     a_renamed_directory_takes_everything_below_with_it,
     a_renamed_directory_does_not_wait_for_a_file_elsewhere_that_has_a_link_in_it,
+    a_directory_that_took_the_place_of_the_one_above_moves_with_a_file_of_its_old_name,
     a_removed_directory_loses_its_marker,
     an_open_log_that_was_rotated_makes_room_for_the_new_one,
     a_name_taken_over_from_a_file_that_is_to_be_visible_later_keeps_both,
@@ -251,6 +252,30 @@ async fn a_renamed_directory_does_not_wait_for_a_file_elsewhere_that_has_a_link_
     rig.settled(&flusher).await;
     assert_eq!(rig.keys().await, ["new/", "old/", "old/f"]);
     assert_eq!(rig.object("old/f").await.unwrap(), "bytes");
+}
+
+/// Found by a simulated world: the two waited for each other for ever.
+async fn a_directory_that_took_the_place_of_the_one_above_moves_with_a_file_of_its_old_name(
+    rig: Rig,
+) {
+    let flusher = rig.start();
+    let above = rig.mkdir(Ino::ROOT, "d").await;
+    let inner = rig.mkdir(above, "f").await;
+    rig.write(inner, "f", b"bytes").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["d/", "d/f/", "d/f/f"]);
+    // mv d/f t; rmdir d; mv t d
+    let (replace, now) = (RenameMode::Replace, Timestamp::now());
+    let out = rig
+        .journal
+        .rename(above, b"f", Ino::ROOT, b"t", replace, now);
+    out.await.unwrap();
+    rig.rmdir("d").await;
+    rig.rename("t", "d").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["d/", "d/f"]);
+    assert_eq!(rig.object("d/f").await.unwrap(), "bytes");
+    assert_eq!(flusher.status().conflicts, 0);
 }
 
 async fn a_removed_directory_loses_its_marker(rig: Rig) {

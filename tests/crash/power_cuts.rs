@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use harness::{Mount, Store};
 
@@ -67,30 +68,52 @@ power_cuts! {
     through_the_daemon_into_a_bucket: "passthrough=off", "settle=500ms", true, 1;
 }
 
+/// A cache directory on an image of its own.
+struct Stand {
+    store: Store,
+    image: Image,
+}
+
+impl Stand {
+    fn new() -> Self {
+        Self {
+            store: Store::folder(),
+            image: Image::new(Kind::Ext4, 1 << 30),
+        }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.image.path().join("cache")
+    }
+
+    fn mount(&self) -> Mount {
+        let cache = format!("cache_dir={}", self.cache().display());
+        Mount::of(&self.store).option(cache).start()
+    }
+
+    /// After a cut, when the daemon is gone.
+    fn boot(&mut self) -> Mount {
+        self.image.replay();
+        another_boot(&self.cache());
+        self.mount()
+    }
+}
+
 /// After a `fused sync` also those names are safe of which the store knows nothing. Found by a simulated world: a hard
 /// link to a file that was in the store already was gone.
 #[test]
 fn what_only_the_journal_holds_is_safe_after_a_sync() {
     harness::require_mounts!();
-    let store = Store::folder();
-    let mut image = Image::new(Kind::Ext4, 1 << 30);
-    let cache = image.path().join("cache");
-    let mount = || {
-        let cache = format!("cache_dir={}", cache.display());
-        Mount::of(&store).option(cache).start()
-    };
-    let before = mount();
+    let mut stand = Stand::new();
+    let before = stand.mount();
     fs::write(before.join("f"), "in the store").expect("written");
     before.sync();
     fs::hard_link(before.join("f"), before.join("hard")).expect("linked");
     symlink("f", before.join("soft")).expect("linked");
     before.sync();
-    image.cut();
+    stand.image.cut();
     drop(before.crash());
-    image.replay();
-    another_boot(&cache);
-
-    let after = mount();
+    let after = stand.boot();
     for name in ["f", "hard", "soft"] {
         let there = fs::read_to_string(after.join(name));
         assert_eq!(there.expect(name), "in the store", "{name}");
@@ -103,14 +126,8 @@ fn what_only_the_journal_holds_is_safe_after_a_sync() {
 #[test]
 fn a_name_that_never_had_a_whole_file_is_gone() {
     harness::require_mounts!();
-    let store = Store::folder();
-    let mut image = Image::new(Kind::Ext4, 1 << 30);
-    let cache = image.path().join("cache");
-    let mount = || {
-        let cache = format!("cache_dir={}", cache.display());
-        Mount::of(&store).option(cache).start()
-    };
-    let before = mount();
+    let mut stand = Stand::new();
+    let before = stand.mount();
     let mut open = Vec::new();
     for name in ["name", "other"] {
         let mut file = File::create(before.join(name)).expect("made");
@@ -120,16 +137,13 @@ fn a_name_that_never_had_a_whole_file_is_gone() {
     fs::rename(before.join("other"), before.join("name")).expect("renamed");
     let root = File::open(before.path()).expect("the root");
     root.sync_all().expect("the names are safe");
-    image.cut();
+    stand.image.cut();
     drop((open, root, before.crash()));
-    image.replay();
-    another_boot(&cache);
-
-    let after = mount();
+    let after = stand.boot();
     let names = fs::read_dir(after.path()).expect("the root");
     let names: Vec<_> = names.flatten().map(|entry| entry.file_name()).collect();
     assert!(names.is_empty(), "{names:?}");
     after.sync();
-    assert_eq!(store.files(), Vec::<String>::new());
+    assert_eq!(stand.store.files(), Vec::<String>::new());
     after.unmount().is_sound(&[]);
 }

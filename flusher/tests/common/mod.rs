@@ -21,7 +21,7 @@ use journal::{
     EmbeddedOptions, EmbeddedStore, EndWrite, Found, Identity, Ino, Inode, Journal, Kind, NewInode,
     NodeId, RenameMode, Timestamp,
 };
-use remote::{Access, Condition, ObjectKey, PosixAttrs, Remote, Settings, StoreUrl};
+use remote::{Access, Condition, ObjectKey, ObjectMeta, PosixAttrs, Remote, Settings, StoreUrl};
 use tempfile::TempDir;
 
 pub const NODE: NodeId = NodeId(0x2a);
@@ -340,22 +340,25 @@ impl Rig {
     /// What a listing of the directory would make of an object in it.
     pub async fn import(&self, parent: Ino, key: &str) -> Ino {
         let meta = self.store.head(&ObjectKey::from(key)).await;
-        let meta = meta.unwrap().unwrap();
-        let found = Found {
-            name: meta.key.name().into(),
-            kind: Kind::File,
-            key: key.into(),
-            etag: meta.etag.map(|etag| etag.0),
-            size: meta.size,
-            mtime: meta.modified.into(),
-            mode: None,
-            uid: None,
-            gid: None,
-            learned: false,
-        };
-        let found = [found];
+        let found = [found(meta.unwrap().unwrap())];
         let imported = self.journal.import(parent, &found, Timestamp::now());
         imported.await.unwrap()[0].ino
+    }
+}
+
+/// A file as a listing shows it.
+pub fn found(meta: ObjectMeta) -> Found {
+    Found {
+        name: meta.key.name().into(),
+        kind: Kind::File,
+        key: meta.key.0,
+        etag: meta.etag.map(|etag| etag.0),
+        size: meta.size,
+        mtime: meta.modified.into(),
+        mode: None,
+        uid: None,
+        gid: None,
+        learned: false,
     }
 }
 
