@@ -1,8 +1,9 @@
 //! What every step shares: the rooms, the limits, the counters, the state of the store.
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 
-use journal::{Sent, SentVersion};
+use journal::{Sent, SentVersion, Unsynced};
 use parking_lot::Mutex;
 use remote::{DirMarkers, ObjectKey, Remote};
 use tokio::sync::{Notify, oneshot};
@@ -33,7 +34,7 @@ pub(crate) struct Core {
     /// The work set; changed by the loop only, read by `status`. Leaf lock.
     pub(crate) work: Mutex<Work>,
     /// Inodes that somebody asked to have flushed at once. Leaf lock.
-    pub(crate) requests: Mutex<Vec<Request>>,
+    pub(crate) requests: Mutex<VecDeque<Request>>,
     /// Something became unsynced, or was asked for.
     pub(crate) wake: Notify,
     /// Wake-ups so far: as many changes as programs made.
@@ -45,8 +46,8 @@ pub(crate) struct Core {
 /// Somebody can't wait.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// This version of an inode, even if a writer has it open.
-    Inode(journal::Ino, work::Asked),
+    /// This version of an inode, even if a writer has it open; and its row, where that is known.
+    Inode(journal::Ino, work::Asked, Option<Unsynced>),
     /// Everything that is closed by now.
     Everything,
     /// Delete what is garbage.
@@ -71,6 +72,11 @@ impl Core {
             requested: Notify::new(),
             config,
         }
+    }
+
+    /// The oldest request that nobody has taken.
+    pub(crate) fn next_request(&self) -> Option<Request> {
+        self.requests.lock().pop_front()
     }
 
     pub(crate) fn journal(&self) -> &journal::Journal {

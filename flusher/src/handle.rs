@@ -82,21 +82,25 @@ impl Flusher {
             return;
         }
         let (tell, told) = oneshot::channel();
-        self.inner.core.requests.lock().push(Request::Scan(tell));
+        self.inner
+            .core
+            .requests
+            .lock()
+            .push_back(Request::Scan(tell));
         self.inner.core.requested.notify_one();
         // An error says that the flusher stopped: then nothing is counted any more.
         let _ = told.await;
     }
 
     /// Sends this version of an inode without any settling time, even if a writer has it open now. What comes
-    /// after it is not asked for.
-    pub fn flush_now(&self, inode: &Inode) {
+    /// after it is not asked for. `row` is its unsynced row, where the caller has it: that spares reading it.
+    pub fn flush_now(&self, inode: &Inode, row: Option<&Unsynced>) {
         let asked = Asked {
             epoch: inode.content.epoch,
             open: inode.content.writer.is_some(),
         };
-        let request = Request::Inode(inode.ino, asked);
-        self.inner.core.requests.lock().push(request);
+        let request = Request::Inode(inode.ino, asked, row.copied());
+        self.inner.core.requests.lock().push_back(request);
         self.inner.core.requested.notify_one();
     }
 
@@ -131,13 +135,17 @@ impl Flusher {
 
     /// Deletes garbage now. What still waits for an upload to replace it is left; ask again after that.
     pub fn sweep_now(&self) {
-        self.inner.core.requests.lock().push(Request::Sweep);
+        self.inner.core.requests.lock().push_back(Request::Sweep);
         self.inner.core.requested.notify_one();
     }
 
     /// Sends everything that is closed by now without any settling time.
     pub fn flush_all(&self) {
-        self.inner.core.requests.lock().push(Request::Everything);
+        self.inner
+            .core
+            .requests
+            .lock()
+            .push_back(Request::Everything);
         self.inner.core.requested.notify_one();
     }
 

@@ -24,12 +24,14 @@ use crate::garbage::{Swept, sweep};
 use crate::late;
 use crate::order::{Blocker, Order};
 use crate::pace::delay;
-use crate::scan;
+use crate::scan::{self, Scans};
 use crate::step::{Job, Outcome, Report, take};
 use crate::strays;
-use crate::work::{Item, Walk};
+use crate::work::{Item, Known, Walk};
 use crate::yielding::Yielding;
 
+/// Requests taken before what they asked for is begun.
+const REQUESTS_A_ROUND: usize = 256;
 /// Shortest pause between two scans.
 const SCAN_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// The same while small files are held: the processor is for the programs, and a quarter of a second is
@@ -63,11 +65,13 @@ pub(crate) struct Reconciler {
     sweeps: JoinSet<Result<Swept, Error>>,
     sweep_due: Option<Instant>,
     sweep_failures: u32,
-    /// Scans begun; and the next one.
-    scans: u64,
+    scans: Scans,
+    /// The next scan.
     scan_due: Instant,
     /// Not before: scans must not take all the time there is.
     scan_earliest: Instant,
+    /// The same where uploads wait for nothing else.
+    scan_earliest_urgent: Instant,
     /// When it was last looked what can be started.
     dispatched: Instant,
     /// The look for uploads of no use, and when the next one is due.
@@ -91,9 +95,10 @@ impl Reconciler {
             sweeps: JoinSet::new(),
             sweep_due: Some(now),
             sweep_failures: 0,
-            scans: 0,
+            scans: Scans::default(),
             scan_due: now,
             scan_earliest: now,
+            scan_earliest_urgent: now,
             dispatched: now,
             strays: JoinSet::new(),
             strays_due: now,
@@ -197,22 +202,39 @@ impl Reconciler {
         self.scan_due = self.scan_due.min(self.scan_earliest.max(Instant::now()));
     }
 
+    /// Somebody waits for it, or there will soon be nothing else to do.
+    fn ask_for_urgent_scan(&mut self) {
+        let earliest = self.scan_earliest_urgent.max(Instant::now());
+        self.scan_due = self.scan_due.min(earliest);
+    }
+
     /// A scan is coming as soon as it may. Until then a wake-up is only remembered: programs that make
     /// thousands of files a second must not pay for switching to this thread each time.
     fn scan_is_asked_for(&self) -> bool {
         self.scan_due <= self.scan_earliest
     }
 
+    /// Only some at a time: what the first ones asked for is begun before the last ones are read.
     async fn take_requests(&mut self) -> Result<(), Error> {
-        let requests = std::mem::take(&mut *self.core.requests.lock());
         let now = Instant::now();
-        for request in requests {
+        let mut left = REQUESTS_A_ROUND;
+        let mut asked = false;
+        while left > 0
+            && let Some(request) = self.core.next_request()
+        {
+            left -= 1;
             match request {
-                Request::Inode(ino, asked) => {
-                    if scan::look(&self.core, ino, self.scans).await? {
-                        self.core.work.lock().ask(ino, asked);
+                Request::Inode(ino, version, row) => {
+                    let known = row.map(|row| self.core.work.lock().know(&row));
+                    if matches!(known, Some(Known::Same | Known::Later)) {
+                        self.core.work.lock().ask(ino, version);
+                    } else if scan::look(&self.core, ino, self.scans.begun).await? {
+                        let mut work = self.core.work.lock();
+                        work.ask(ino, version);
+                        work.trim();
                         self.order_stale = true;
                     }
+                    asked = true;
                 }
                 // A failing store is not asked more often for it.
                 Request::Sweep if self.sweep_failures == 0 => self.sweep_due = Some(now),
@@ -230,24 +252,30 @@ impl Reconciler {
                 }
             }
         }
+        if asked {
+            self.core.work.lock().hurry_for_later(now);
+        }
+        if left == 0 {
+            // The next round goes on with the others.
+            self.core.requested.notify_one();
+        }
         Ok(())
     }
 
     async fn scan(&mut self) -> Result<(), Error> {
         let began = Instant::now();
-        self.scans += 1;
         self.resync().await?;
-        scan::scan(&self.core, self.scans).await?;
         self.order_stale = true;
+        self.scans.scan(&self.core).await?;
+        self.core.work.lock().hurry_for_later(Instant::now());
         let ended = Instant::now();
         let pause_min = match self.held_until {
             Some(_) => SCAN_PAUSE_BUSY,
             None => SCAN_PAUSE_MIN,
         };
-        self.scan_earliest = ended
-            + (ended - began)
-                .saturating_mul(SCAN_PAUSE_FACTOR)
-                .max(pause_min);
+        let took = ended - began;
+        self.scan_earliest = ended + took.saturating_mul(SCAN_PAUSE_FACTOR).max(pause_min);
+        self.scan_earliest_urgent = ended + took.max(SCAN_PAUSE_MIN);
         self.scan_due = ended + self.core.config.rescan;
         if self.sweep_due.is_none() {
             self.sweep_due = Some(ended);
@@ -308,13 +336,14 @@ impl Reconciler {
         let slots = self.core.config.uploads_max.max(1);
         let large_slots = (slots - slots / 4).clamp(1, LARGE_MAX);
         let mut large_running = self.running.values().filter(|(_, large)| *large).count();
-        let mut scan_needed = false;
+        let (mut scan_needed, mut awaited) = (false, false);
         let mut hurry_before: Option<u64> = None;
         let core = Arc::clone(&self.core);
         let changes = core.wakes.load(Ordering::Relaxed);
         self.held_until = self.yielding.look(now, changes);
         let wall = Timestamp::now();
         let mut work = core.work.lock();
+        let later_from = work.later_from();
         let mut oldest_first = Walk::default();
         while self.tasks.len() < slots
             && let Some(ino) = oldest_first.next(&work)
@@ -332,8 +361,13 @@ impl Reconciler {
             let mut publish = true;
             let mut detach = false;
             if ordered && item.publishes {
-                if item.seen_in >= self.scans {
+                if !self.scans.know_all_before(item) {
                     scan_needed = true;
+                    awaited |= item.forced.is_some();
+                    continue;
+                }
+                if later_from <= item.row.seq && item.vacate.is_none() {
+                    // Those before it come into the set first.
                     continue;
                 }
                 let blocked = self.order.blocks(item.parent, item.row.seq);
@@ -388,8 +422,11 @@ impl Reconciler {
                 }
             }
         }
+        let short = work.runs_short();
         drop(work);
-        if scan_needed || hurried {
+        if short || awaited {
+            self.ask_for_urgent_scan();
+        } else if scan_needed || hurried {
             self.ask_for_scan();
         }
         Ok(())
@@ -421,6 +458,7 @@ impl Reconciler {
             tracing::warn!(%error, %ino, "can't read back the state of a file");
             // The next scan finds out.
             self.core.work.lock().remove(ino);
+            self.scans.missed_one();
             self.ask_for_scan();
         }
     }
@@ -476,10 +514,10 @@ impl Reconciler {
             core.work.lock().remove(ino);
             return Ok(());
         }
-        if !scan::look(&core, ino, self.scans).await? {
+        if !scan::look(&core, ino, self.scans.begun).await? {
             return Ok(());
         }
-        let mut behind = None;
+        let (mut behind, mut opened) = (None, false);
         {
             let store_ok = core.circuit(|circuit| circuit.is_closed());
             let mut work = core.work.lock();
@@ -529,7 +567,7 @@ impl Reconciler {
                 }
                 Outcome::Parked => item.parked = true,
                 Outcome::Open => {
-                    item.open = true;
+                    opened = true;
                     // It is out of the way, or can't go. Whoever still needs the key asks again.
                     item.vacate = None;
                     if item.forced == report.asked {
@@ -549,6 +587,9 @@ impl Reconciler {
                 }
             }
             work.failed(ino, failures);
+            if opened {
+                work.is_open(ino);
+            }
             if let Some((other, _)) = behind {
                 work.wait_behind(ino, other);
             }
@@ -562,12 +603,12 @@ impl Reconciler {
     /// Another inode needs the key of this one; see [`Item::vacate`].
     async fn ask_to_vacate(&mut self, ino: Ino, oldest: u64) -> Result<(), Error> {
         let known = self.core.work.lock().get(ino).is_some();
-        if !known && !scan::look(&self.core, ino, self.scans).await? {
+        if !known && !scan::look(&self.core, ino, self.scans.begun).await? {
             self.core
                 .journal()
                 .mark_unsynced(ino, Timestamp::now())
                 .await?;
-            scan::look(&self.core, ino, self.scans).await?;
+            scan::look(&self.core, ino, self.scans.begun).await?;
         }
         let mut work = self.core.work.lock();
         if let Some(item) = work.get_mut(ino)

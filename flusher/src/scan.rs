@@ -2,8 +2,8 @@
 //!
 //! Rows come in the order of inode numbers, in pages, not of one instant. That matters for the order of
 //! publishing: a scan may pass the place of a shard before the shard is closed, and then meet the marker that
-//! was closed after it. So a row that is seen for the first time in scan n may only publish after scan n+1:
-//! a scan that *began* after the marker was seen meets every shard closed before it.
+//! was closed after it. What was closed before a scan began is met by it, and so is all that was closed earlier:
+//! it may publish after this scan. Anything else only after a scan that *began* after it was seen.
 //!
 //! Rows known already cost nothing but the read of the page.
 
@@ -22,8 +22,39 @@ use crate::work::{Item, Known};
 /// Rows read at a time.
 const PAGE_ROWS: usize = 512;
 
-/// Reads all rows once, as scan number `scan`.
-pub(crate) async fn scan(core: &Core, scan: u64) -> Result<(), Error> {
+/// What the scans have seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Scans {
+    /// Scans begun.
+    pub(crate) begun: u64,
+    /// Number of the last one that came to its end.
+    complete: u64,
+    /// What had been closed when that began, as a place in the order of closing.
+    closed_before: u64,
+}
+
+impl Scans {
+    /// Whether everything that was closed before this one has been met.
+    pub(crate) fn know_all_before(&self, item: &Item) -> bool {
+        item.row.seq <= self.closed_before || item.seen_in < self.complete
+    }
+
+    /// A row that may be there is not in the work set.
+    pub(crate) fn missed_one(&mut self) {
+        (self.complete, self.closed_before) = (0, 0);
+    }
+
+    /// Reads all rows once.
+    pub(crate) async fn scan(&mut self, core: &Core) -> Result<(), Error> {
+        self.begun += 1;
+        let closed_before = core.journal().closed_so_far();
+        scan(core, self.begun).await?;
+        (self.complete, self.closed_before) = (self.begun, closed_before);
+        Ok(())
+    }
+}
+
+async fn scan(core: &Core, scan: u64) -> Result<(), Error> {
     core.work.lock().scan_begins();
     let mut after: Option<Ino> = None;
     loop {
@@ -37,6 +68,7 @@ pub(crate) async fn scan(core: &Core, scan: u64) -> Result<(), Error> {
             let known = core.work.lock().met(&row, scan);
             if known == Known::Look {
                 look(core, row.ino, scan).await?;
+                core.work.lock().trim();
             }
         }
         if short {
@@ -49,7 +81,7 @@ pub(crate) async fn scan(core: &Core, scan: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads one inode into the work set. False if it has no unsynced row.
+/// Reads one inode into the work set, which may hold one too many then. False if it has no unsynced row.
 pub(crate) async fn look(core: &Core, ino: Ino, scan: u64) -> Result<bool, Error> {
     let wanted = core.journal().wanted(ino).await?;
     let Some((wanted, row)) = wanted.and_then(|wanted| wanted.unsynced.map(|row| (wanted, row)))

@@ -2,7 +2,8 @@
 //!
 //! The journal may hold millions of rows; the set holds the oldest ones (by order of closing), up to a
 //! limit. That is enough for the order of publishing, because a file only ever waits for older ones.
-//! Items that fail don't count towards the limit: files that can't be uploaded must not keep others out.
+//! Items that are stuck don't count towards the limit, or there are very many of them: files that can't be uploaded
+//! must not keep others out.
 //!
 //! For each file that is sent the set is asked a few times: what that costs must not grow with the set.
 
@@ -14,6 +15,9 @@ use tokio::time::Instant;
 
 /// Inodes that somebody waits for, beyond those of the set, that are remembered.
 const ASKED_MAX: usize = 1 << 20;
+
+/// Items that are stuck and don't count: some tens of MiB.
+const STUCK_MAX: usize = 1 << 17;
 
 /// A version that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub(crate) struct Item {
     pub(crate) open: bool,
     /// Not before.
     pub(crate) due: Instant,
-    /// The scan that first saw this row; see [`crate::scan`].
+    /// The last scan that had begun when this row was first seen; see [`crate::scan`].
     pub(crate) seen_in: u64,
     /// The last scan that saw it at all.
     pub(crate) marked_in: u64,
@@ -74,6 +78,11 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// Whether it can't go on before something else happens.
+    fn is_stuck(&self) -> bool {
+        self.failures > 0 || self.behind.is_some() || self.open
+    }
+
     /// Whether it waits for nothing but its time.
     pub(crate) fn can_hurry(&self, now: Instant) -> bool {
         let held = self.held_until.is_some_and(|until| now < until);
@@ -122,14 +131,16 @@ pub(crate) struct Work {
     items: HashMap<Ino, Item>,
     by_seq: BTreeSet<(u64, Ino)>,
     items_max: usize,
-    /// Items that failed.
-    failing: usize,
+    /// Items that can't go on by themselves.
+    stuck: usize,
     /// Who may wait for an inode to move away.
     behind: HashMap<Ino, Vec<Ino>>,
     /// What somebody waits for and is not in the set: it was full of older ones.
     asked: HashMap<Ino, Asked>,
-    /// Rows that stayed in the journal at the last scan, and their oldest change.
+    /// Rows that stayed in the journal at the last scan or went back there, the first of them in the order of closing,
+    /// and their oldest change.
     later: u64,
+    later_from: u64,
     later_oldest: Option<Timestamp>,
 }
 
@@ -139,10 +150,11 @@ impl Work {
             items: HashMap::new(),
             by_seq: BTreeSet::new(),
             items_max: items_max.max(1),
-            failing: 0,
+            stuck: 0,
             behind: HashMap::new(),
             asked: HashMap::new(),
             later: 0,
+            later_from: u64::MAX,
             later_oldest: None,
         }
     }
@@ -151,7 +163,7 @@ impl Work {
         self.items.get(&ino)
     }
 
-    /// For anything but its failures and whom it waits for.
+    /// For anything but what makes it stuck.
     pub(crate) fn get_mut(&mut self, ino: Ino) -> Option<&mut Item> {
         self.items.get_mut(&ino)
     }
@@ -168,23 +180,33 @@ impl Work {
         self.items.iter_mut().map(|(ino, item)| (*ino, item))
     }
 
+    fn change(&mut self, ino: Ino, change: impl FnOnce(&mut Item)) {
+        if let Some(item) = self.items.get_mut(&ino) {
+            self.stuck -= usize::from(item.is_stuck());
+            change(item);
+            self.stuck += usize::from(item.is_stuck());
+        }
+    }
+
     /// An inode has failed so many times in a row.
     pub(crate) fn failed(&mut self, ino: Ino, times: u32) {
-        if let Some(item) = self.items.get_mut(&ino) {
-            self.failing -= usize::from(item.failures > 0);
-            item.failures = times;
-            self.failing += usize::from(item.failures > 0);
-        }
+        self.change(ino, |item| item.failures = times);
+    }
+
+    /// A writer has an inode open.
+    pub(crate) fn is_open(&mut self, ino: Ino) {
+        self.change(ino, |item| item.open = true);
     }
 
     /// An inode waits for another one to move away.
     pub(crate) fn wait_behind(&mut self, ino: Ino, other: Ino) {
-        if let Some(item) = self.items.get_mut(&ino) {
-            let before = item.behind.replace(other);
-            if before != Some(other) {
-                self.waits_no_more(ino, before);
-                self.behind.entry(other).or_default().push(ino);
-            }
+        let Some(before) = self.items.get(&ino).map(|item| item.behind) else {
+            return;
+        };
+        self.change(ino, |item| item.behind = Some(other));
+        if before != Some(other) {
+            self.waits_no_more(ino, before);
+            self.behind.entry(other).or_default().push(ino);
         }
     }
 
@@ -206,8 +228,30 @@ impl Work {
 
     /// A scan met this row: is there something to look at?
     pub(crate) fn met(&mut self, row: &Unsynced, scan: u64) -> Known {
+        let known = self.know(row);
         if let Some(item) = self.items.get_mut(&row.ino) {
             item.marked_in = scan;
+        } else if known == Known::Later {
+            self.leave(row);
+        }
+        known
+    }
+
+    /// A row stays in the journal.
+    fn leave(&mut self, row: &Unsynced) {
+        self.later += 1;
+        self.later_from = self.later_from.min(row.seq);
+        self.later_oldest = Some(self.later_oldest.map_or(row.since, |at| at.min(row.since)));
+    }
+
+    /// The first place in the order of closing whose row may be in the journal only: up to there the set is complete.
+    pub(crate) fn later_from(&self) -> u64 {
+        self.later_from
+    }
+
+    /// Is there something to look at?
+    pub(crate) fn know(&self, row: &Unsynced) -> Known {
+        if let Some(item) = self.items.get(&row.ino) {
             // The close of a writer that changed nothing leaves no stamp.
             return match item.row.stamp == row.stamp && !item.open {
                 true => Known::Same,
@@ -215,21 +259,27 @@ impl Work {
             };
         }
         let newest = self.by_seq.last().map_or(0, |(seq, _)| *seq);
-        if self.healthy() >= self.items_max && row.seq > newest {
-            self.later += 1;
-            self.later_oldest = Some(self.later_oldest.map_or(row.since, |at| at.min(row.since)));
-            return Known::Later;
+        let is_full = self.counted() >= self.items_max && row.seq > newest;
+        match is_full || row.seq >= self.later_from {
+            true => Known::Later,
+            false => Known::Look,
         }
-        Known::Look
     }
 
-    fn healthy(&self) -> usize {
-        self.items.len() - self.failing
+    /// Half of it is done, and there is more in the journal.
+    pub(crate) fn runs_short(&self) -> bool {
+        self.later > 0 && self.counted() <= self.items_max / 2
+    }
+
+    /// Items that count towards the limit.
+    fn counted(&self) -> usize {
+        self.items.len() - self.stuck.min(STUCK_MAX)
     }
 
     /// A scan begins.
     pub(crate) fn scan_begins(&mut self) {
         self.later = 0;
+        self.later_from = u64::MAX;
         self.later_oldest = None;
     }
 
@@ -265,6 +315,24 @@ impl Work {
         }
     }
 
+    /// Where somebody waits for what is not in the set yet: what is in it is in the way, and doesn't settle any longer.
+    pub(crate) fn hurry_for_later(&mut self, now: Instant) {
+        let mut beyond = self.by_seq.range((self.later_from, Ino(0))..);
+        let waits = |ino| {
+            self.items
+                .get(ino)
+                .is_some_and(|item| item.forced.is_some())
+        };
+        if self.later == 0 || (self.asked.is_empty() && !beyond.any(|(_, ino)| waits(ino))) {
+            return;
+        }
+        for item in self.items.values_mut() {
+            if item.due > now && !item.open && item.can_hurry(now) {
+                item.due = now;
+            }
+        }
+    }
+
     /// Takes in an item, for an old one of the same inode if there is one.
     pub(crate) fn insert(&mut self, mut item: Item) {
         let ino = item.row.ino;
@@ -274,9 +342,9 @@ impl Work {
             item.due = Instant::now();
         }
         self.by_seq.insert((item.row.seq, ino));
-        self.failing += usize::from(item.failures > 0);
+        self.stuck += usize::from(item.is_stuck());
         if let Some(old) = self.items.insert(ino, item) {
-            self.failing -= usize::from(old.failures > 0);
+            self.stuck -= usize::from(old.is_stuck());
             self.waits_no_more(ino, old.behind);
             if old.row.seq != seq {
                 self.by_seq.remove(&(old.row.seq, ino));
@@ -285,43 +353,51 @@ impl Work {
         if let Some(other) = behind {
             self.wait_behind(ino, other);
         }
-        if self.healthy() > self.items_max {
-            self.evict();
+    }
+
+    /// Where there are too many, the newest ones that may wait go back to the journal.
+    pub(crate) fn trim(&mut self) {
+        while self.counted() > self.items_max {
+            let all_may = self.stuck > STUCK_MAX;
+            let newest = self.by_seq.iter().rev().find_map(|(_, ino)| {
+                let item = self.items.get(ino)?;
+                let may_wait = all_may || !item.is_stuck();
+                let may_wait = may_wait && !item.running && item.vacate.is_none();
+                may_wait.then_some((item.row, item.forced))
+            });
+            let Some((row, forced)) = newest else {
+                return;
+            };
+            // Whoever waits behind it still does.
+            self.take(row.ino);
+            self.leave(&row);
+            if let Some(asked) = forced {
+                self.ask(row.ino, asked);
+            }
         }
     }
 
-    /// The newest item that nobody cares for goes back to the journal.
-    fn evict(&mut self) {
-        let newest = self.by_seq.iter().rev().map(|(_, ino)| *ino).find(|ino| {
-            self.items.get(ino).is_some_and(|item| {
-                !item.running
-                    && item.forced.is_none()
-                    && item.vacate.is_none()
-                    && item.failures == 0
-            })
-        });
-        if let Some(ino) = newest {
-            self.remove(ino);
-            self.later += 1;
-        }
+    fn take(&mut self, ino: Ino) -> Option<Item> {
+        let item = self.items.remove(&ino)?;
+        self.by_seq.remove(&(item.row.seq, ino));
+        self.stuck -= usize::from(item.is_stuck());
+        self.waits_no_more(ino, item.behind);
+        Some(item)
     }
 
     /// Forgets an inode; whoever waited for it may go on at once.
     pub(crate) fn remove(&mut self, ino: Ino) {
-        let Some(item) = self.items.remove(&ino) else {
+        if self.take(ino).is_none() {
             return;
-        };
-        self.by_seq.remove(&(item.row.seq, ino));
-        self.failing -= usize::from(item.failures > 0);
-        self.waits_no_more(ino, item.behind);
+        }
         let now = Instant::now();
         for waiting in self.behind.remove(&ino).unwrap_or_default() {
-            if let Some(waiting) = self.items.get_mut(&waiting)
-                && waiting.behind == Some(ino)
-            {
-                waiting.behind = None;
-                waiting.due = now;
-            }
+            self.change(waiting, |waiting| {
+                if waiting.behind == Some(ino) {
+                    waiting.behind = None;
+                    waiting.due = now;
+                }
+            });
         }
     }
 
@@ -381,6 +457,7 @@ mod tests {
         let mut work = Work::new(2);
         for seq in [5, 3, 4] {
             work.insert(item(seq, seq));
+            work.trim();
         }
         assert_eq!(oldest_first(&work), [Ino(3), Ino(4)]);
         assert_eq!(work.met(&item(9, 9).row, 2), Known::Later);
@@ -412,6 +489,7 @@ mod tests {
         for seq in 1..=3 {
             work.insert(settling(seq));
             work.ask(Ino(seq), asked);
+            work.trim();
         }
         assert_eq!(oldest_first(&work), [Ino(1), Ino(2)]);
         work.remove(Ino(1));
@@ -438,7 +516,66 @@ mod tests {
         assert_eq!(work.met(&item(9, 9).row, 2), Known::Later);
         work.remove(Ino(4));
         work.remove(Ino(1));
-        assert_eq!(work.met(&item(9, 9).row, 2), Known::Look);
+        work.scan_begins();
+        assert_eq!(work.met(&item(9, 9).row, 3), Known::Look);
+    }
+
+    #[test]
+    fn what_goes_back_to_the_journal_takes_what_comes_after_it_along_until_the_next_scan() {
+        let asked = Asked {
+            epoch: Epoch(1),
+            open: false,
+        };
+        let mut work = Work::new(2);
+        for seq in [4, 6] {
+            work.insert(item(seq, seq));
+            work.ask(Ino(seq), asked);
+        }
+        assert_eq!(work.later_from(), u64::MAX);
+        work.insert(item(5, 5));
+        work.trim();
+        assert_eq!(
+            (oldest_first(&work), work.later_from()),
+            (vec![Ino(4), Ino(5)], 6)
+        );
+        work.remove(Ino(4));
+        assert_eq!(work.know(&item(7, 7).row), Known::Later, "6 comes first");
+        work.scan_begins();
+        for seq in [5, 6, 7] {
+            work.met(&item(seq, seq).row, 2);
+        }
+        assert_eq!(work.know(&item(6, 6).row), Known::Look);
+        work.insert(item(6, 6));
+        assert_eq!(
+            work.get(Ino(6)).unwrap().forced,
+            Some(asked),
+            "still asked for"
+        );
+    }
+
+    #[test]
+    fn what_is_in_the_set_settles_no_longer_while_somebody_waits_for_what_is_not() {
+        let now = Instant::now();
+        let settling = |seq| Item {
+            due: now + std::time::Duration::from_secs(3600),
+            ..item(seq, seq)
+        };
+        let mut work = Work::new(2);
+        for seq in 1..=3 {
+            work.insert(settling(seq));
+            work.trim();
+        }
+        work.hurry_for_later(now);
+        assert!(work.get(Ino(1)).unwrap().due > now, "nobody waits");
+        let asked = Asked {
+            epoch: Epoch(1),
+            open: false,
+        };
+        work.ask(Ino(3), asked);
+        work.hurry_for_later(now);
+        for ino in [1, 2] {
+            assert_eq!(work.get(Ino(ino)).unwrap().due, now);
+        }
     }
 
     #[test]
@@ -452,6 +589,24 @@ mod tests {
         work.met(&item(3, 3).row, 2);
         work.scan_ended(2);
         assert_eq!(oldest_first(&work), [Ino(2), Ino(3)]);
+    }
+
+    #[test]
+    fn what_goes_back_to_the_journal_is_not_out_of_the_way() {
+        let mut work = Work::new(1);
+        work.insert(item(1, 1));
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        work.get_mut(Ino(1)).unwrap().due = later;
+        work.insert(item(2, 2));
+        work.insert(item(3, 3));
+        work.wait_behind(Ino(1), Ino(3));
+        work.trim();
+        assert_eq!(oldest_first(&work), [Ino(1), Ino(2)]);
+        let waiting = work.get(Ino(1)).unwrap();
+        assert!(waiting.behind == Some(Ino(3)) && waiting.due == later);
+        work.insert(item(3, 3));
+        work.remove(Ino(3));
+        assert!(work.get(Ino(1)).unwrap().behind.is_none());
     }
 
     #[test]

@@ -266,7 +266,7 @@ fn what_somebody_waits_for_is_no_reason_to_publish_half_of_the_next_version() {
             let ino = rig.write(Ino::ROOT, "f", b"whole").await;
             let before = proxy.injected().values().sum::<u64>();
             inject(proxy, fault, 1, is_put);
-            flusher.flush_now(&rig.inode(ino).await);
+            flusher.flush_now(&rig.inode(ino).await, None);
             until("it is on its way", async || {
                 proxy.injected().values().sum::<u64>() > before
             })
@@ -283,7 +283,7 @@ fn what_somebody_waits_for_is_no_reason_to_publish_half_of_the_next_version() {
             let asked = rig.inode(ino).await;
             rig.rewrite_open(ino, b"quarter").await;
             rig.close(ino, 7, false).await;
-            flusher.flush_now(&asked);
+            flusher.flush_now(&asked, None);
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(rig.object("f").await.unwrap(), "half");
             rig.close(ino, 7, true).await;

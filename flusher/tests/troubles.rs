@@ -120,7 +120,7 @@ async fn with_theirs_a_file_that_is_open_keeps_a_name_of_its_own(mut rig: Rig) {
     let ino = rig.create_open(Ino::ROOT, "f", b"open").await;
     rig.foreign_put("f", b"theirs").await;
     // Somebody waits for what a program has open: it goes on writing to a file of its own.
-    flusher.flush_now(&rig.inode(ino).await);
+    flusher.flush_now(&rig.inode(ino).await, None);
     let kept_as = format!("f.conflict-{}-1", common::NODE);
     for _ in 0..500 {
         if rig.keys().await.contains(&kept_as) {

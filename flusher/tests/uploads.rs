@@ -146,7 +146,7 @@ async fn an_open_file_is_sent_when_somebody_waits_for_the_object(rig: Rig) {
     let ino = rig.create_open(Ino::ROOT, "log", b"so far").await;
     rig.close(ino, 6, false).await;
     let inode = rig.inode(ino).await;
-    flusher.flush_now(&inode);
+    flusher.flush_now(&inode, None);
     assert!(flusher.wait_clean(ino, inode.content.epoch).await);
     assert_eq!(rig.object("log").await.unwrap(), "so far");
 }

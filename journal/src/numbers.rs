@@ -52,6 +52,17 @@ impl Numbers {
         }
         left.0.next()
     }
+
+    /// All numbers handed out so far, also in earlier lives, are at most this. None if that is not known here: no
+    /// batch is left.
+    pub(crate) fn so_far(&self) -> Option<u64> {
+        let left = self.left.lock();
+        let next = [&left.0, &left.1]
+            .into_iter()
+            .find(|range| !range.is_empty())?
+            .start;
+        Some(next.saturating_sub(1))
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +77,15 @@ mod tests {
         numbers.refill(BATCH);
         numbers.refill(0);
         numbers.refill(2 * BATCH);
-        let taken: Vec<u64> = std::iter::from_fn(|| numbers.take()).collect();
+        assert_eq!(numbers.so_far(), Some(BATCH - 1));
+        let taken: Vec<u64> = std::iter::from_fn(|| {
+            let number = numbers.take();
+            let is_last = number == Some(3 * BATCH - 1);
+            assert!(is_last || number.is_none() || number == numbers.so_far());
+            number
+        })
+        .collect();
+        assert_eq!(numbers.so_far(), None);
         assert_eq!(taken, (BATCH..3 * BATCH).collect::<Vec<_>>());
     }
 }

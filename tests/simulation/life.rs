@@ -176,6 +176,7 @@ impl Remains {
             config.single_put_bytes_max = WHOLE_BYTES_MAX;
             config.part_bytes_min = PART_BYTES;
             config.late_max = LATE_MAX + PATIENCE;
+            config.work_items_max = self.plan.work_items;
         });
         rooms.recover(&vfs, &aside).await.expect("recovery");
         Daemon { rooms, vfs }

@@ -36,6 +36,8 @@ pub struct Plan {
     pub settle_ms: u64,
     pub revalidate_s: u64,
     pub strict: bool,
+    /// Files that the flusher looks at together.
+    pub work_items: usize,
 }
 
 impl Plan {
@@ -79,6 +81,10 @@ impl Plan {
             settle_ms: dice.any_magnitude(3000),
             revalidate_s: dice.any_magnitude(120),
             strict: dice.chance(200),
+            work_items: match dice.chance(500) {
+                true => 1 + dice.below(8) as usize,
+                false => 8192,
+            },
         }
     }
 }

@@ -5,12 +5,12 @@
 //! skipped. A file that a program has open is flushed as it is now. An object of a deleted or renamed
 //! file counts as well: it is waited for until it is gone. What only the journal holds is on the disk then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::ops::Bound;
 use std::time::Duration;
 
-use journal::{Ino, Unsynced};
+use journal::{Ino, Inode, Unsynced};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// After so many in a row that are still waited for, a look ends: what was closed first is flushed first, so the
 /// others mostly are, too.
-const IN_A_ROW: usize = 1024;
+const IN_A_ROW: usize = 256;
 
 /// How much longer than a look at everything, in the journal, the pause until the next one is.
 const THOROUGH_FACTOR: u32 = 30;
@@ -50,7 +50,6 @@ struct Waiting {
 }
 
 struct WaitingFile {
-    path: Vec<u8>,
     bytes: u64,
     row: Unsynced,
 }
@@ -96,18 +95,20 @@ pub async fn answer(
     if let Err(error) = vfs.fsync_directory().await {
         return say_error(writer, error).await;
     }
+    let began = Instant::now();
     let waiting = match unsynced_below(vfs, &paths, deadline).await {
         Ok(waiting) => waiting,
         Err(error) => return say_error(writer, error).await,
     };
     let files_total = waiting.len();
     let bytes_total = waiting.bytes;
-    let mut left = match wait(writer, vfs, waiting, deadline).await? {
+    let mut left = match wait(writer, vfs, waiting, began.elapsed(), deadline).await? {
         Ok(left) => left,
         Err(error) => return say_error(writer, error).await,
     };
     if left.len() == 0 {
         // The old object of a renamed file is to be deleted only since the new one is there.
+        let began = Instant::now();
         let late = match garbage_below(vfs, &paths).await {
             Ok(garbage) => Waiting {
                 garbage,
@@ -115,7 +116,7 @@ pub async fn answer(
             },
             Err(error) => return say_error(writer, error).await,
         };
-        left = match wait(writer, vfs, late, deadline).await? {
+        left = match wait(writer, vfs, late, began.elapsed(), deadline).await? {
             Ok(left) => left,
             Err(error) => return say_error(writer, error).await,
         };
@@ -131,14 +132,19 @@ pub async fn answer(
         let path = path_of(&key).into();
         unflushed.push(Unflushed { path, reason });
     }
-    for ((_, ino), file) in left.files.into_iter().take(NAMED_MAX) {
-        let key = String::from_utf8_lossy(&file.path);
+    for (_, ino) in left.files.into_keys().take(NAMED_MAX) {
+        // One without a name is done.
+        let Ok(Some(path)) = vfs.journal().path(ino).await else {
+            continue;
+        };
+        let path = path.join(&b'/');
+        let key = String::from_utf8_lossy(&path);
         let reason = match &last_error {
             Some(error) if error.key == key => error.message.clone(),
             _ => format!("{} when the time was over", vfs.flusher().state(ino).await),
         };
         unflushed.push(Unflushed {
-            path: file.path.into(),
+            path: path.into(),
             reason,
         });
     }
@@ -174,33 +180,68 @@ async fn unsynced_below(
     let mut after = None;
     loop {
         let rows = vfs.journal().unsynced(after, PAGE).await?;
+        let mut directories = Directories::new(paths);
         for row in &rows {
-            let ino = row.ino;
-            let Some(path) = vfs.journal().path(ino).await? else {
+            let Some(inode) = vfs.journal().inode(row.ino).await? else {
                 continue;
             };
-            let path = path.join(&b'/');
-            if !paths
-                .iter()
-                .any(|wanted| is_below(&path, wanted.as_bytes()))
-            {
+            if !directories.hold(vfs, &inode).await? {
                 continue;
             }
-            let Some(inode) = vfs.journal().inode(ino).await? else {
-                continue;
-            };
-            let bytes = inode.size;
-            vfs.flusher().flush_now(&inode);
+            vfs.flusher().flush_now(&inode, Some(row));
             waiting.add(WaitingFile {
-                path,
-                bytes,
+                bytes: inode.size,
                 row: *row,
             });
         }
+        // The flusher may wait for this very thread.
+        tokio::task::yield_now().await;
         match rows.last() {
             Some(last) if rows.len() == PAGE => after = Some(last.ino),
             _ => return Ok(waiting),
         }
+    }
+}
+
+/// Which directories are at or below one of some paths. The files of one directory mostly come in a row, and to look
+/// up a path costs more than all else that is done for a file.
+struct Directories<'a> {
+    paths: &'a [WirePath],
+    known: HashMap<Ino, bool>,
+}
+
+impl<'a> Directories<'a> {
+    fn new(paths: &'a [WirePath]) -> Self {
+        Self {
+            paths,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Whether an inode is at or below one of the paths.
+    async fn hold(&mut self, vfs: &Vfs, inode: &Inode) -> Result<bool> {
+        if inode.nlink == 0 {
+            return Ok(false);
+        }
+        let is_known = match self.known.get(&inode.parent) {
+            Some(known) => *known,
+            None => {
+                let known = self.are_above(vfs, inode.parent).await?;
+                self.known.insert(inode.parent, known);
+                known
+            }
+        };
+        // It may be what a path leads to.
+        Ok(is_known || self.are_above(vfs, inode.ino).await?)
+    }
+
+    async fn are_above(&self, vfs: &Vfs, ino: Ino) -> Result<bool> {
+        let path = vfs.journal().path(ino).await?;
+        Ok(path.is_some_and(|path| {
+            let path = path.join(&b'/');
+            let mut paths = self.paths.iter();
+            paths.any(|wanted| is_below(&path, wanted.as_bytes()))
+        }))
     }
 }
 
@@ -237,17 +278,19 @@ fn path_of(key: &str) -> Vec<u8> {
     names.join(&b'/')
 }
 
-/// Waits until nothing is left or the time is over; returns what is left.
+/// Waits until nothing is left or the time is over; returns what is left. To list it, all in the journal, took
+/// `listed_in`.
 async fn wait(
     writer: &mut OwnedWriteHalf,
     vfs: &Vfs,
     mut waiting: Waiting,
+    listed_in: Duration,
     deadline: Option<Instant>,
 ) -> io::Result<Result<Waiting>> {
     let mut progress = vfs.flusher().subscribe();
     let files_total = waiting.len();
     let bytes_total = waiting.bytes;
-    let mut thorough_due = Instant::now();
+    let mut thorough_due = Instant::now() + THOROUGH_FACTOR * listed_in;
     loop {
         progress.mark_unchanged();
         let began = Instant::now();

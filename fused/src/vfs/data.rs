@@ -199,7 +199,7 @@ impl Vfs {
             self.settle(&file).await?;
         }
         let inode = self.inode(ino).await?;
-        self.flusher().flush_now(&inode);
+        self.flusher().flush_now(&inode, None);
         self.journal().sync().await?;
         match self.flusher().wait_clean(ino, inode.content.epoch).await {
             true => Ok(()),

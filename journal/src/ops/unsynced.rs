@@ -33,6 +33,11 @@ impl Journal {
         })
     }
 
+    /// Whatever this node had closed before the call has a sequence number of at most this; 0 if that is not known.
+    pub fn closed_so_far(&self) -> u64 {
+        self.shared.seqs.so_far().unwrap_or(0)
+    }
+
     /// The unsynced row of one inode on this node.
     pub async fn unsynced_row(&self, ino: Ino) -> Result<Option<Unsynced>, Error> {
         let key = keys::unsynced(self.shared.node, ino);
