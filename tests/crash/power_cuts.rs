@@ -6,10 +6,10 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::PathBuf;
 
-use harness::{Mount, Store};
+use harness::{Mount, MountOptions, Store};
 
 use crate::image::{Image, Kind};
 use crate::rounds::{Plan, another_boot};
@@ -76,9 +76,13 @@ struct Stand {
 
 impl Stand {
     fn new() -> Self {
+        Self::on(Kind::Ext4)
+    }
+
+    fn on(kind: Kind) -> Self {
         Self {
             store: Store::folder(),
-            image: Image::new(Kind::Ext4, 1 << 30),
+            image: Image::new(kind, 1 << 30),
         }
     }
 
@@ -86,9 +90,14 @@ impl Stand {
         self.image.path().join("cache")
     }
 
-    fn mount(&self) -> Mount {
+    fn options(&self) -> MountOptions {
         let cache = format!("cache_dir={}", self.cache().display());
-        Mount::of(&self.store).option(cache).start()
+        // Nothing is sent that nobody waits for.
+        Mount::of(&self.store).option("settle=1h").option(cache)
+    }
+
+    fn mount(&self) -> Mount {
+        self.options().start()
     }
 
     /// After a cut, when the daemon is gone.
@@ -96,6 +105,130 @@ impl Stand {
         self.image.replay();
         another_boot(&self.cache());
         self.mount()
+    }
+}
+
+/// What is written after an fsync may be lost. It does not come back as zeros.
+#[test]
+fn what_was_appended_after_an_fsync_is_there_or_not() {
+    harness::require_mounts!();
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let mut stand = Stand::on(kind);
+        let before = stand.mount();
+        let mut file = File::create(before.join("log")).expect("made");
+        file.write_all(&[b'a'; 10_000]).expect("written");
+        file.sync_all().expect("synced");
+        file.write_all(&[b'b'; 10_000]).expect("appended");
+        drop(file);
+        let root = File::open(before.path()).expect("the root");
+        root.sync_all().expect("all that the journal knows is safe");
+        stand.image.cut();
+        drop((root, before.crash()));
+        let after = stand.boot();
+        let there = fs::read(after.join("log")).expect("there");
+        let (synced, appended) = there.split_at(10_000);
+        assert!(synced.iter().all(|byte| *byte == b'a'), "{kind:?}");
+        assert!(appended.iter().all(|byte| *byte == b'b'), "{kind:?}: zeros");
+        after.sync();
+        assert_eq!(stand.store.get("log"), Some(there), "{kind:?}");
+        after.unmount().is_sound(&[]);
+    }
+}
+
+/// A file that was fsynced and then written to takes the place of another one.
+#[test]
+fn what_takes_the_place_of_a_file_is_whole_though_it_was_written_to_after_its_fsync() {
+    harness::require_mounts!();
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let mut stand = Stand::on(kind);
+        let before = stand.mount();
+        fs::write(before.join("model"), [b'o'; 20_000]).expect("written");
+        before.sync();
+        let mut file = File::create(before.join("model.tmp")).expect("made");
+        file.write_all(&[b'n'; 10_000]).expect("written");
+        file.sync_all().expect("synced");
+        file.write_all(&[b'n'; 10_000]).expect("appended");
+        file.write_all_at(&[b'm'; 5000], 0)
+            .expect("written in place");
+        drop(file);
+        fs::rename(before.join("model.tmp"), before.join("model")).expect("renamed");
+        let root = File::open(before.path()).expect("the root");
+        root.sync_all().expect("the names are safe");
+        stand.image.cut();
+        drop((root, before.crash()));
+        let after = stand.boot();
+        let there = fs::read(after.join("model")).expect("there");
+        let new = [vec![b'm'; 5000], vec![b'n'; 15_000]].concat();
+        assert!(
+            there == [b'o'; 20_000] || there == new,
+            "{kind:?}: {} bytes",
+            there.len()
+        );
+        after.sync();
+        assert_eq!(stand.store.get("model"), Some(there), "{kind:?}");
+        after.unmount().is_sound(&[]);
+    }
+}
+
+/// A program writes the next version over one that somebody reads meanwhile, as torch.save does over a model that is
+/// mapped.
+#[test]
+fn a_version_that_is_read_while_it_is_written_over_comes_back() {
+    harness::require_mounts!();
+    for (kind, passthrough, in_store) in [
+        (Kind::Ext4, "auto", false),
+        (Kind::Ext4, "off", false),
+        (Kind::Ext4, "auto", true),
+        (Kind::Xfs, "auto", false),
+    ] {
+        let case = format!("{kind:?}, passthrough={passthrough}, in the store: {in_store}");
+        let mut stand = Stand::on(kind);
+        let passthrough = format!("passthrough={passthrough}");
+        let before = stand.options().option(passthrough).start();
+        let path = before.join("model");
+        for version in [b'1', b'2', b'3'] {
+            let mut file = File::create(&path).expect("made");
+            file.write_all(&vec![version; 3_000_000]).expect("written");
+            file.sync_all().expect("synced");
+            drop(file);
+            if version == b'1' {
+                continue;
+            }
+            if in_store {
+                before.sync();
+            }
+            // The version that is read is the one of the next turn, and the last one is torn.
+            let reader = File::open(&path).expect("opened");
+            let mut file = File::create(&path).expect("truncated");
+            file.write_all(&vec![b'x'; 1_000_000]).expect("written");
+            assert_eq!(
+                reader.metadata().expect("its size").len(),
+                1_000_000,
+                "{case}"
+            );
+            let mut start = [0; 1000];
+            reader.read_exact_at(&mut start, 0).expect("read");
+            assert_eq!(start, [b'x'; 1000], "{case}: readers see the new version");
+            if version == b'3' {
+                let root = File::open(before.path()).expect("the root");
+                root.sync_all().expect("all that the journal knows is safe");
+                stand.image.cut();
+                drop((file, reader, root));
+                break;
+            }
+        }
+        drop(before.crash());
+        let after = stand.boot();
+        let there = fs::read(after.join("model")).expect("there");
+        assert!(
+            there == vec![b'3'; 3_000_000],
+            "{case}: {} bytes of {:?}",
+            there.len(),
+            there.first()
+        );
+        after.sync();
+        assert_eq!(stand.store.get("model"), Some(there), "{case}");
+        after.unmount().is_sound(&[]);
     }
 }
 

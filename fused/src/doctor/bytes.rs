@@ -52,14 +52,14 @@ impl Doctor {
         let right = match inode.content.seal {
             _ if inode.content.writer.is_some() => return Ok(None),
             Some(Seal::Closed { size, .. } | Seal::Survived { size, .. }) => size,
-            Some(Seal::Synced) => inode.size,
+            Some(Seal::Synced | Seal::Touched) => inode.size,
             Some(Seal::Lost) | None => return Ok(None),
         };
         let bytes = extents.stat()?.size;
         Ok(match bytes {
             bytes if bytes < right => Some(Flaw::Short { bytes }),
             // Fsynced before it was cut: the next open cuts the extent file, too.
-            bytes if bytes > right && inode.content.seal != Some(Seal::Synced) => {
+            bytes if bytes > right && !inode.content.seal.is_some_and(Seal::is_fsynced) => {
                 Some(Flaw::Long { bytes })
             }
             _ => None,

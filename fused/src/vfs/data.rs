@@ -92,23 +92,35 @@ impl Vfs {
             ..SetAttr::default()
         };
         let inode = self.journal().set_attr(ino, change, now()).await?;
+        self.resize(open, &before, &inode).await?;
+        Ok(inode)
+    }
+
+    /// The extent file after the journal, which knew `before` and knows `inode` now.
+    pub(super) async fn resize(
+        &self,
+        open: Option<Arc<OpenFile>>,
+        before: &Inode,
+        inode: &Inode,
+    ) -> Result<()> {
+        let (ino, size) = (inode.ino, inode.size);
         // Who still reads the version before this one, which others replaced in the store, goes on reading it.
-        let open = open.filter(|file| file.extents.id() == extent_id(&inode));
+        let open = open.filter(|file| file.extents.id() == extent_id(inode));
         let resized = match &open {
             Some(file) => file.resize(size),
-            None => self.resize_closed(&inode, size),
+            None => self.resize_closed(inode, size),
         };
         if let Err(error) = resized {
-            self.take_back_resize(&before, &inode).await;
+            self.take_back_resize(before, inode).await;
             return Err(error);
         }
         if let Some(file) = open
-            && let Err(error) = self.match_times(&file, &inode)
+            && let Err(error) = self.match_times(&file, inode)
         {
             // It has the time of its truncation, which is as good.
             tracing::warn!(%ino, %error, "a truncated file keeps another time than the journal's");
         }
-        Ok(inode)
+        Ok(())
     }
 
     fn resize_closed(&self, inode: &Inode, size: u64) -> Result<()> {
@@ -123,7 +135,7 @@ impl Vfs {
         Ok(())
     }
 
-    async fn take_back_resize(&self, before: &Inode, resized: &Inode) {
+    pub(super) async fn take_back_resize(&self, before: &Inode, resized: &Inode) {
         let ino = before.ino;
         match self.journal().undo_resize(before, resized, now()).await {
             Ok(true) => {}

@@ -27,6 +27,7 @@
 
 mod arrivals;
 mod attributes;
+mod begin_again;
 mod bring_in;
 mod budget;
 mod caller;

@@ -202,7 +202,7 @@ impl Vfs {
     }
 
     /// Takes back an extent file that nobody has heard of.
-    fn forget_extents(&self, id: Option<ExtentId>) {
+    pub(super) fn forget_extents(&self, id: Option<ExtentId>) {
         let removed = id.map(|id| self.extents().remove(id)).transpose();
         if let Err(error) = removed {
             tracing::error!(%error, "an extent file that is nobody's stays until the next start");
@@ -260,7 +260,7 @@ impl Vfs {
             }
         }
         if request.truncate
-            && let Err(error) = self.truncate_gated(slot, ino, 0).await
+            && let Err(error) = self.begin_again(&file).await
         {
             let first_writer = request.writes && !file.has_writers();
             self.abandon_write(ino, first_writer).await;

@@ -67,7 +67,7 @@ impl Vfs {
     /// empty, and is empty and nothing else to this day, is whole.
     fn may_be_torn(&self, inode: &Inode) -> Result<bool> {
         match inode.content.seal {
-            Some(Seal::Synced | Seal::Lost) => Ok(false),
+            Some(Seal::Synced | Seal::Touched | Seal::Lost) => Ok(false),
             Some(Seal::Closed { size: 0, .. }) if inode.content.origin.is_none() => {
                 let extents = self.extents().open_file(extent_id(inode))?;
                 Ok(match extents {
@@ -137,17 +137,33 @@ impl Vfs {
         let Some(inode) = self.journal().inode(ino).await? else {
             return Ok(());
         };
+        let was_fsynced = inode.content.seal.is_some_and(Seal::is_fsynced);
+        let (size, seal) = match was_fsynced {
+            // What is there is on the disk.
+            true => (self.size_found(&inode)?, Some(Seal::Synced)),
+            false => (inode.size, inode.content.seal),
+        };
         let end = EndWrite {
-            size: inode.size,
+            size,
             mtime: inode.mtime,
             changed: true,
             close: false,
-            seal: inode.content.seal,
+            seal,
         };
         self.journal()
             .end_write(ino, self.inner.parts.node, end, inode.ctime)
             .await?;
         Ok(())
+    }
+
+    /// How much there is of a file that was fsynced. The end that was appended since may be missing, and zeros are no
+    /// better.
+    fn size_found(&self, inode: &Inode) -> Result<u64> {
+        let Some(extents) = self.extents().open_file(extent_id(inode))? else {
+            return Ok(inode.size);
+        };
+        let from_store = inode.content.valid;
+        Ok(extents.stat()?.size.max(from_store).min(inode.size))
     }
 
     /// Removes extent files that nothing refers to and, after a power cut, clean ones: they were never
@@ -226,7 +242,7 @@ impl Vfs {
             // Fsynced, or truncated since its last close: whatever is there counts, as on any local
             // file system; but something must be.
             Some(Seal::Lost) => return Ok(false),
-            Some(Seal::Synced) | None => {
+            Some(Seal::Synced | Seal::Touched) | None => {
                 let there = self.extents().open_file(extent_id(inode))?.is_some();
                 return Ok(there || inode.size <= inode.content.valid);
             }

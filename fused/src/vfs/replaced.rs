@@ -163,13 +163,23 @@ impl Vfs {
         recorded
     }
 
+    /// A file is about to take the place of another one. If it was written to since its fsync, a power cut may leave it
+    /// as neither version, and nothing tells: it is synced first.
+    pub(super) async fn secure_before_replacing(&self, inode: Inode) -> Result<()> {
+        match inode.is_content_dirty() && inode.content.seal == Some(Seal::Touched) {
+            true => self.secure(inode).await,
+            false => Ok(()),
+        }
+    }
+
     /// What was synced is recorded as synced, unless there is a newer version by now: that one's close
     /// has its own seal, and the spare waits for the next pass.
     pub(super) async fn record_secured(&self, ino: Ino, epoch: Epoch) -> Result<()> {
         let Some(inode) = self.journal().inode(ino).await? else {
             return Ok(());
         };
-        match inode.content.epoch != epoch || is_safe(&inode) {
+        let is_touched = inode.content.seal == Some(Seal::Touched);
+        match inode.content.epoch != epoch || (is_safe(&inode) && !is_touched) {
             true => Ok(()),
             false => self.seal_synced(&inode).await,
         }

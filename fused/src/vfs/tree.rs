@@ -102,8 +102,13 @@ impl Vfs {
     ) -> Result<()> {
         self.writable()?;
         self.check_name(new_parent, new_name).await?;
-        self.list_what_moves((parent, name), (new_parent, new_name))
+        let source = self.journal().lookup(parent, name).await?;
+        let target = self.journal().lookup(new_parent, new_name).await?;
+        self.list_what_moves(source.as_ref(), target.as_ref())
             .await?;
+        if let (Some(source), Some(_), RenameMode::Replace) = (source, target, mode) {
+            self.secure_before_replacing(source).await?;
+        }
         let renamed = self
             .journal()
             .rename(parent, name, new_parent, new_name, mode, now())
@@ -116,14 +121,13 @@ impl Vfs {
     }
 
     /// Whether a directory is empty, and what is below one that moves, is the store's knowledge as well.
-    async fn list_what_moves(&self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
-        let Some(source) = self.journal().lookup(from.0, from.1).await? else {
+    async fn list_what_moves(&self, source: Option<&Inode>, target: Option<&Inode>) -> Result<()> {
+        let Some(source) = source else {
             return Ok(());
         };
         if source.kind == Kind::Directory {
             self.list_tree(source.ino).await?;
         }
-        let target = self.journal().lookup(to.0, to.1).await?;
         if let Some(directory) = target.filter(|target| target.kind == Kind::Directory) {
             self.list_if_stale(directory.ino).await?;
         }

@@ -81,9 +81,8 @@ async fn set_attr(
             inode.size = size;
             inode.content.epoch = inode.content.epoch.next();
             inode.content.valid = inode.content.valid.min(size);
-            if inode.content.seal != Some(Seal::Synced) {
-                inode.content.seal = None;
-            }
+            let was_fsynced = inode.content.seal.is_some_and(Seal::is_fsynced);
+            inode.content.seal = was_fsynced.then_some(Seal::Touched);
         }
         // POSIX: also when the size stays.
         inode.mtime = now;

@@ -109,7 +109,7 @@ async fn go_back(
     inode.content.seal = Some(match former.seal {
         Seal::Closed { size, map_digest } => Seal::Survived { size, map_digest },
         // What was appended since may be gone.
-        Seal::Synced | Seal::Survived { .. } => Seal::Synced,
+        Seal::Synced | Seal::Touched | Seal::Survived { .. } => Seal::Synced,
         Seal::Lost => Seal::Lost,
     });
     txn.mark_unsynced(&mut row, Order::Keep, now).await?;
@@ -128,27 +128,55 @@ pub(super) async fn keep(
     let key = keys::former(node, inode.ino);
     let has_earlier = txn.kv.get(&key, false).await?.is_some();
     let is_complete = |seal: &Seal| match seal {
-        Seal::Synced | Seal::Survived { .. } => true,
+        Seal::Synced | Seal::Touched | Seal::Survived { .. } => true,
         Seal::Lost => false,
         Seal::Closed { size, .. } => *size > 0 && inode.content.writer.is_none() && !has_earlier,
     };
     if inode.is_content_dirty()
         && let Some(seal) = inode.content.seal.filter(is_complete)
     {
-        let former = FormerRow {
-            generation: inode.content.generation,
-            epoch: inode.content.epoch,
-            size: inode.size,
-            valid: inode.content.valid,
-            mtime: inode.mtime,
-            since: now,
-            seal,
-        };
-        return txn.put(&key, &former);
+        let generation = inode.content.generation;
+        return txn.put(&key, &of(inode, generation, seal, now));
     }
     if !inode.is_content_dirty() && has_earlier {
         // The store has a later one.
         txn.clear(&key);
     }
     Ok(())
+}
+
+/// The same for a version whose extent file stays with the file: `copy` is the generation of one that is like it, and
+/// on the disk.
+pub(super) async fn keep_copy(
+    txn: &mut Txn<'_>,
+    row: &InodeRow,
+    node: NodeId,
+    copy: Option<u64>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let inode = &row.inode;
+    let key = keys::former(node, inode.ino);
+    if !inode.is_content_dirty() {
+        // The store has it, and nothing earlier is of use.
+        if txn.kv.get(&key, false).await?.is_some() {
+            txn.clear(&key);
+        }
+        return Ok(());
+    }
+    match copy {
+        Some(generation) => txn.put(&key, &of(inode, generation, Seal::Synced, now)),
+        None => Ok(()),
+    }
+}
+
+fn of(inode: &Inode, generation: u64, seal: Seal, now: Timestamp) -> FormerRow {
+    FormerRow {
+        generation,
+        epoch: inode.content.epoch,
+        size: inode.size,
+        valid: inode.content.valid,
+        mtime: inode.mtime,
+        since: now,
+        seal,
+    }
 }

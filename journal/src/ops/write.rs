@@ -23,6 +23,18 @@ impl Journal {
         transact!(self, txn => begin_write(txn, ino, node, truncate, now))
     }
 
+    /// A truncating open of a file that is open already: nothing is left of `before`, in the same extent file. If `copy`
+    /// is the generation of an extent file with that very version, durably, it is kept as [`Journal::former`].
+    pub async fn begin_again(
+        &self,
+        before: &Inode,
+        node: NodeId,
+        copy: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Inode, Error> {
+        transact!(self, txn => begin_again(txn, before, node, copy, now))
+    }
+
     /// A writer reports what it did; with `close` it is the last one.
     pub async fn end_write(
         &self,
@@ -77,19 +89,39 @@ async fn begin_write(
     }
     txn.set_writer(&mut row, Some(node))?;
     if truncate {
-        let inode = &mut row.inode;
-        inode.size = 0;
-        inode.mtime = now;
-        inode.ctime = now;
-        inode.meta_epoch += 1;
-        inode.content.generation += 1;
-        inode.content.epoch = inode.content.epoch.next();
-        inode.content.valid = 0;
-        inode.content.seal = None;
+        row.inode.content.generation += 1;
+        empty(&mut row.inode, now);
         txn.mark_unsynced(&mut row, Order::Last, now).await?;
     }
     txn.put_inode(&row)?;
     Ok(row.inode)
+}
+
+async fn begin_again(
+    txn: &mut Txn<'_>,
+    before: &Inode,
+    node: NodeId,
+    copy: Option<u64>,
+    now: Timestamp,
+) -> Result<Inode, Error> {
+    let mut row = need_file(txn, before.ino, "write it").await?;
+    let is_same = row.inode.content.epoch == before.content.epoch;
+    former::keep_copy(txn, &row, node, copy.filter(|_| is_same), now).await?;
+    empty(&mut row.inode, now);
+    txn.mark_unsynced(&mut row, Order::Last, now).await?;
+    txn.put_inode(&row)?;
+    Ok(row.inode)
+}
+
+/// A new version, with nothing in it yet.
+fn empty(inode: &mut Inode, now: Timestamp) {
+    inode.size = 0;
+    inode.mtime = now;
+    inode.ctime = now;
+    inode.meta_epoch += 1;
+    inode.content.epoch = inode.content.epoch.next();
+    inode.content.valid = 0;
+    inode.content.seal = None;
 }
 
 async fn end_write(
@@ -109,9 +141,10 @@ async fn end_write(
         inode.meta_epoch += 1;
         inode.content.epoch = inode.content.epoch.next();
         inode.content.valid = inode.content.valid.min(end.size);
-        if inode.content.seal != Some(Seal::Synced) {
-            inode.content.seal = end.seal;
-        }
+        inode.content.seal = match inode.content.seal.is_some_and(Seal::is_fsynced) {
+            true => Some(Seal::Touched),
+            false => end.seal,
+        };
         txn.mark_unsynced(&mut row, Order::Last, now).await?;
     }
     if end.seal.is_some_and(Seal::is_safe) && row.inode.content.seal != end.seal {

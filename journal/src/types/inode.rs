@@ -156,6 +156,8 @@ pub enum Seal {
     },
     /// The file had lost its last name, and no version of it survived a power cut: it is not to come back.
     Lost,
+    /// It was fsynced, and changed since: as `Synced`, but not all of it is on the disk.
+    Touched,
 }
 
 impl Seal {
@@ -164,7 +166,13 @@ impl Seal {
     pub fn is_safe(self) -> bool {
         match self {
             Self::Closed { .. } | Self::Lost => false,
-            Self::Synced | Self::Survived { .. } => true,
+            Self::Synced | Self::Touched | Self::Survived { .. } => true,
         }
+    }
+
+    /// A program has fsynced it, or the daemon has: after a power cut whatever is there counts.
+    #[must_use]
+    pub fn is_fsynced(self) -> bool {
+        matches!(self, Self::Synced | Self::Touched)
     }
 }
