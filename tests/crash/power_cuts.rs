@@ -4,12 +4,12 @@
 //! flusher is at work at the cut, and in the store. Within a test, rounds differ in how much is
 //! synced, from nothing to nearly everything.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::PathBuf;
 
-use harness::{Mount, MountOptions, Store};
+use harness::{Mount, MountOptions, Store, fused};
 
 use crate::image::{Image, Kind};
 use crate::rounds::{Plan, another_boot};
@@ -228,6 +228,38 @@ fn a_version_that_is_read_while_it_is_written_over_comes_back() {
         );
         after.sync();
         assert_eq!(stand.store.get("model"), Some(there), "{case}");
+        after.unmount().is_sound(&[]);
+    }
+}
+
+/// A version that was fsynced, part of which is only in the store, is written over.
+#[test]
+fn a_version_that_is_partly_in_the_store_comes_back() {
+    harness::require_mounts!();
+    for is_read in [false, true] {
+        let mut stand = Stand::new();
+        let before = stand.mount();
+        let path = before.join("model");
+        fs::write(&path, vec![b'o'; 12_000_000]).expect("written");
+        before.sync();
+        fused(["free".as_ref(), path.as_os_str()]).success();
+        let mut file = OpenOptions::new().write(true).open(&path).expect("opened");
+        file.write_all(&[b'n'; 4096]).expect("written in place");
+        file.sync_all().expect("synced");
+        drop(file);
+        let reader = is_read.then(|| File::open(&path).expect("opened"));
+        let mut file = File::create(&path).expect("truncated");
+        file.write_all(&vec![b'x'; 1_000_000]).expect("written");
+        let root = File::open(before.path()).expect("the root");
+        root.sync_all().expect("all that the journal knows is safe");
+        stand.image.cut();
+        drop((file, reader, root, before.crash()));
+        let after = stand.boot();
+        let there = fs::read(after.join("model")).expect("there");
+        let version = [vec![b'n'; 4096], vec![b'o'; 12_000_000 - 4096]].concat();
+        assert!(there == version, "read: {is_read}: {} bytes", there.len());
+        after.sync();
+        assert_eq!(stand.store.get("model"), Some(version), "read: {is_read}");
         after.unmount().is_sound(&[]);
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use harness::{Random, Way, digest_of, fused};
 use nix::sys::signal::Signal;
+use nix::unistd::truncate;
 
 const MIB: usize = 1 << 20;
 
@@ -16,6 +17,7 @@ harness::every_way!(
     a_kill_in_the_middle_of_many_writes_loses_no_closed_file,
     a_synced_file_survives_a_kill_while_it_is_still_open,
     what_a_power_cut_tore_goes_back_to_its_object,
+    what_was_cut_to_its_length_and_then_torn_does_not_count,
     what_a_power_cut_tore_is_read_as_what_has_replaced_its_object,
     after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
     after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_torn,
@@ -51,6 +53,25 @@ fn a_power_cut_that_loses_half_of(cache: &Path, files: &[PathBuf]) {
         false => line.to_owned(),
     });
     fs::write(&state, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+}
+
+/// Some programs cut a file to its length before they close it, as HDF5 does; others cut a closed one.
+fn what_was_cut_to_its_length_and_then_torn_does_not_count(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    let mut file = File::create(mount.join("data.h5")).unwrap();
+    file.write_all(&vec![1; 3 * MIB]).unwrap();
+    file.set_len(2 * MIB as u64).unwrap();
+    drop(file);
+    fs::write(mount.join("log"), vec![2; 3 * MIB]).unwrap();
+    truncate(&mount.join("log"), MIB as i64).unwrap();
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    let torn = [2 * MIB, MIB].map(|size| extents_of_size(&cache, size));
+    a_power_cut_that_loses_half_of(&cache, &torn);
+    let after = options.start();
+    after.sync();
+    assert_eq!(fs::read_dir(after.path()).unwrap().count(), 0);
+    assert_eq!(way.store.keys(), Vec::<String>::new());
 }
 
 /// A power cut made by hand: the files that it tore must be noticed before anything is uploaded.

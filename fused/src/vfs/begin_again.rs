@@ -59,8 +59,7 @@ impl Vfs {
             None => false,
         };
         let own = file.extents.id();
-        let is_here = own == extent_id(inode) && file.extents.is_resident(inode.content.valid);
-        if !inode.is_content_dirty() || !is_complete || !is_here {
+        if !inode.is_content_dirty() || !is_complete || own != extent_id(inode) {
             return Ok(None);
         }
         let last = former.map_or(own.generation, |id| id.generation.max(own.generation));
@@ -80,11 +79,15 @@ impl Vfs {
     async fn copy_to(&self, id: ExtentId, size: u64, file: &OpenFile) -> Result<()> {
         let copy = self.extents().open_or_create(id)?;
         copy.truncate(size)?;
-        let mut at = 0;
-        while at < size {
-            match file.extents.copy_range(at, &copy, at, size - at).await? {
-                0 => break,
-                copied => at += copied,
+        // What is not here is in the store. The kernel writes without telling.
+        file.extents.load_residency()?;
+        for piece in file.extents.resident()?.iter() {
+            let (mut at, end) = (piece.start, piece.end.min(size));
+            while at < end {
+                match file.extents.copy_range(at, &copy, at, end - at).await? {
+                    0 => break,
+                    copied => at += copied,
+                }
             }
         }
         copy.sync_data().await?;

@@ -93,7 +93,25 @@ impl Vfs {
         };
         let inode = self.journal().set_attr(ino, change, now()).await?;
         self.resize(open, &before, &inode).await?;
+        self.seal_truncated(&inode).await?;
         Ok(inode)
+    }
+
+    /// How a file that was cut is judged after a power cut, as at a close: many close without writing any more. Where
+    /// nothing is left, or part of it is to be fetched, nothing tells what is missing.
+    async fn seal_truncated(&self, inode: &Inode) -> Result<()> {
+        if inode.size == 0 || inode.content.seal.is_some() {
+            return Ok(());
+        }
+        let Some(extents) = self.extents().open_file(extent_id(inode))? else {
+            return Ok(());
+        };
+        if extents.is_resident(inode.content.valid) {
+            let extents::Seal { size, map_digest } = extents.seal()?;
+            let (epoch, seal) = (inode.content.epoch, Seal::Closed { size, map_digest });
+            self.journal().seal(inode.ino, epoch, seal).await?;
+        }
+        Ok(())
     }
 
     /// The extent file after the journal, which knew `before` and knows `inode` now.

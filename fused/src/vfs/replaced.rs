@@ -73,7 +73,7 @@ impl Vfs {
         }
     }
 
-    /// After a power cut: whether the former version of a lost one is all there, and is the file again.
+    /// After a power cut: whether the former version of a lost one is all there or in the store, and is the file again.
     pub(super) async fn go_back_to_former(&self, ino: Ino) -> Result<bool> {
         let node = self.inner.parts.node;
         let Some(former) = self.journal().former(node, ino).await? else {
@@ -82,9 +82,6 @@ impl Vfs {
         let Some(extents) = self.extents().open_file(former_id(&former))? else {
             return Ok(false);
         };
-        if !extents.is_resident(former.valid) {
-            return Ok(false);
-        }
         if let Seal::Closed { size, map_digest } = former.seal {
             let seal = extents.seal()?;
             if seal.size != size || seal.map_digest != map_digest {
@@ -92,7 +89,7 @@ impl Vfs {
             }
         }
         // What was appended to it after its fsync may be gone.
-        let size = former.size.min(extents.stat()?.size);
+        let size = former.size.min(extents.stat()?.size.max(former.valid));
         let back = self.journal().go_back(node, ino, size, now()).await?;
         Ok(back.is_some())
     }

@@ -67,8 +67,8 @@ impl Journal {
         })
     }
 
-    /// The newest version was lost: the file is the one before again, all `size` bytes of which are in its
-    /// extent file, which is as its seal says. `None`, and nothing is done, if none is kept or the object is a later one.
+    /// The newest version was lost: the file is the one before again, with `size` bytes, and an extent file as its seal
+    /// says. `None`, and nothing is done, if none is kept or the object is a later one.
     pub async fn go_back(
         &self,
         node: NodeId,
@@ -105,7 +105,8 @@ async fn go_back(
     inode.meta_epoch += 1;
     inode.content.generation = former.generation;
     inode.content.epoch = inode.content.epoch.next();
-    inode.content.valid = 0;
+    // The object that the rest of it comes from is still the file's.
+    inode.content.valid = former.valid.min(size);
     inode.content.seal = Some(match former.seal {
         Seal::Closed { size, map_digest } => Seal::Survived { size, map_digest },
         // What was appended since may be gone.

@@ -7,7 +7,7 @@ use super::former;
 use crate::attempts::transact;
 use crate::records::InodeRow;
 use crate::txn::{Order, Txn};
-use crate::types::{EndWrite, Ino, Inode, Kind, NodeId, Seal, Timestamp};
+use crate::types::{EndWrite, Epoch, Ino, Inode, Kind, NodeId, Seal, Timestamp};
 use crate::{Error, Journal, keys};
 
 impl Journal {
@@ -44,6 +44,19 @@ impl Journal {
         now: Timestamp,
     ) -> Result<Inode, Error> {
         transact!(self, txn => end_write(txn, ino, node, end, now))
+    }
+
+    /// How this version is judged after a power cut, unless that is known, or there is a later one.
+    pub async fn seal(&self, ino: Ino, epoch: Epoch, seal: Seal) -> Result<(), Error> {
+        transact!(self, txn => async {
+            let mut row = need_file(txn, ino, "seal it").await?;
+            let content = &mut row.inode.content;
+            if content.epoch == epoch && content.seal.is_none() {
+                content.seal = Some(seal);
+                txn.put_inode(&row)?;
+            }
+            Ok(())
+        })
     }
 
     /// The files that this node has, or had when it died, open for writing.
