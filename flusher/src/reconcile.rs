@@ -588,7 +588,7 @@ impl Reconciler {
             }
             work.failed(ino, failures);
             if opened {
-                work.is_open(ino);
+                work.found_open(ino);
             }
             if let Some((other, _)) = behind {
                 work.wait_behind(ino, other);

@@ -47,6 +47,8 @@ impl Scans {
     /// Reads all rows once.
     pub(crate) async fn scan(&mut self, core: &Core) -> Result<(), Error> {
         self.begun += 1;
+        // One that breaks off has met nothing.
+        self.missed_one();
         let closed_before = core.journal().closed_so_far();
         scan(core, self.begun).await?;
         (self.complete, self.closed_before) = (self.begun, closed_before);

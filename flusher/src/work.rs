@@ -194,7 +194,7 @@ impl Work {
     }
 
     /// A writer has an inode open.
-    pub(crate) fn is_open(&mut self, ino: Ino) {
+    pub(crate) fn found_open(&mut self, ino: Ino) {
         self.change(ino, |item| item.open = true);
     }
 
