@@ -21,6 +21,7 @@
 
 mod attempts;
 mod audit;
+mod dump;
 mod error;
 mod journal;
 mod keys;
@@ -35,6 +36,7 @@ mod txn;
 mod types;
 
 pub use audit::{Audit, DAMAGES_MAX, Damage, Grade, Mend};
+pub use dump::{DumpedRow, dump};
 pub use error::Error;
 pub use journal::Journal;
 pub use kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore};

@@ -25,6 +25,7 @@ mod doctor;
 mod eviction;
 mod existing_buckets;
 mod integrity;
+mod journals;
 mod limits;
 mod loading;
 mod mounting;

@@ -65,6 +65,9 @@ pub(super) enum Command {
     Status(Status),
     /// Check a cache directory that is not mounted: journal, local bytes and objects against each other
     Doctor(Doctor),
+    /// Show what the journal of a file system that is not mounted holds
+    #[command(subcommand)]
+    Journal(Journal),
     /// Make mount(8), /etc/fstab, systemd and man know this program
     Install(Install),
     /// Print the man page (troff)
@@ -205,6 +208,28 @@ pub(super) struct Doctor {
     #[arg(long)]
     pub no_store: bool,
     /// Print the findings as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is to be known of a journal.
+#[derive(Debug, Subcommand)]
+pub(super) enum Journal {
+    /// Print how many rows of each kind there are, and how long they are
+    Stat(JournalOf),
+    /// Print every row, a line each
+    Dump(JournalOf),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JournalOf {
+    /// The cache directory, or the URL of its store
+    #[arg(value_name = "CACHE_DIR|URL")]
+    pub place: PathBuf,
+    /// Mount options, such as journal=fdb:FILE; may be given several times
+    #[arg(short = 'o', long = "options", value_name = "NAME=VALUE,...")]
+    pub options: Vec<String>,
+    /// Print JSON: one object, or one for each row
     #[arg(long)]
     pub json: bool,
 }

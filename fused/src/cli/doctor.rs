@@ -4,19 +4,16 @@
 //! something is, or the cache directory can't be examined.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::args::Doctor;
-use super::{Error, output};
-use crate::control::mounts;
-use crate::daemon::CacheDir;
+use super::{Error, output, place};
 use crate::doctor::{Finding, Grade, Report, Request, examine};
-use crate::options::{MountOptions, format_bytes, format_duration};
+use crate::options::{format_bytes, format_duration};
 
 /// Runs the command.
 pub(super) fn run(args: &Doctor) -> Result<(), Error> {
     let report = examine(&Request {
-        options: options(args)?,
+        options: place::options_of(&args.place, &args.options)?,
         repair: args.repair,
         store: !args.no_store,
         read: args.read,
@@ -29,33 +26,6 @@ pub(super) fn run(args: &Doctor) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::Told { exit_code: 1 }),
     }
-}
-
-fn options(args: &Doctor) -> Result<MountOptions, Error> {
-    let nowhere = Path::new("/");
-    let place = &args.place;
-    if let Some(url) = place.to_str().filter(|place| place.contains("://")) {
-        return Ok(MountOptions::from_lists(url, nowhere, &args.options)?);
-    }
-    let failed = |problem: String| Error::path(place, problem);
-    let mounts =
-        mounts::read().map_err(|error| Error::path("/proc/self/mountinfo", error.to_string()))?;
-    let is_mount = mounts::resolve_mountpoint(&mounts, place)
-        .ok()
-        .and_then(|dir| mounts::at(&mounts, &dir).map(mounts::Mount::is_fused));
-    if is_mount == Some(true) {
-        return Err(failed(
-            "is mounted: `fused umount` it, and name its cache directory or the URL of its store"
-                .into(),
-        ));
-    }
-    let store = CacheDir::store_of(place).map_err(|error| failed(error.to_string()))?;
-    let store = store.ok_or_else(|| {
-        failed("is no cache directory (there is no identity.toml in it): name one, or the URL of its store".into())
-    })?;
-    let mut options = MountOptions::from_lists(&store, nowhere, &args.options)?;
-    options.cache_dir = std::path::absolute(place).map_err(|error| failed(error.to_string()))?;
-    Ok(options)
 }
 
 fn text(report: &Report) -> String {

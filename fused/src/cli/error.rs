@@ -20,6 +20,9 @@ pub(super) enum Error {
     /// A cache directory can't be examined.
     #[error(transparent)]
     Doctor(#[from] crate::doctor::Error),
+    /// A journal can't be read.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
     /// A sentence that is complete already.
     #[error("{0}")]
     Failed(String),

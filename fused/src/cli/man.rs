@@ -158,10 +158,17 @@ pub fn man_page() -> String {
     text + &roff.to_roff()
 }
 
-fn visible(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
-    command
+/// The commands that do something: those of a group, not the group itself.
+fn visible(command: &clap::Command) -> Vec<&clap::Command> {
+    let shown = command
         .get_subcommands()
-        .filter(|subcommand| !subcommand.is_hide_set())
+        .filter(|subcommand| !subcommand.is_hide_set() && subcommand.get_name() != "help");
+    shown
+        .flat_map(|subcommand| match subcommand.has_subcommands() {
+            true => visible(subcommand),
+            false => vec![subcommand],
+        })
+        .collect()
 }
 
 fn synopsis(roff: &mut Roff, subcommand: &clap::Command) {
@@ -180,7 +187,8 @@ fn entry(roff: &mut Roff, term: Vec<Inline>, meaning: String) {
 /// A subcommand with its arguments, as a subsection.
 fn command_section(subcommand: &clap::Command) -> String {
     let mut roff = Roff::new();
-    roff.control("SS", [format!("fused {}", subcommand.get_name()).as_str()]);
+    let name = subcommand.get_bin_name().unwrap_or(subcommand.get_name());
+    roff.control("SS", [name]);
     roff.text([roman(
         subcommand
             .get_about()

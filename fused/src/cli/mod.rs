@@ -1,4 +1,5 @@
-//! The command line: `fused mount`, `umount`, `sync`, `load`, `pin`, `unpin`, `ls`, `free`, `status`, `doctor`, `install`, `man`.
+//! The command line: `fused mount`, `umount`, `sync`, `load`, `pin`, `unpin`, `ls`, `free`, `status`, `doctor`, `journal`,
+//! `install`, `man`.
 //!
 //! The same binary is also a mount helper: mount(8) runs `/sbin/mount.fused URL DIR -o ...` for an fstab line
 //! of type `fused`, and `fused URL DIR -o ...` for type `fuse.fused`; [`args`] tells the forms apart.
@@ -13,6 +14,7 @@ mod error;
 mod foreground;
 mod free;
 mod install;
+mod journal;
 mod load;
 mod logging;
 mod ls;
@@ -20,6 +22,7 @@ mod man;
 mod output;
 mod paths;
 mod pin;
+mod place;
 mod progress;
 mod status;
 mod sync;
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Journal(journal) => journal::run(&journal),
         Command::Install(install) => install::run(&install),
         Command::Man => output::print(&man_page()),
     }

@@ -104,7 +104,7 @@ impl CacheDir {
     }
 
     /// Takes the cache directory of these options to look at it; nothing is made.
-    pub fn lock_existing(options: &MountOptions) -> Result<Self, Error> {
+    pub fn lock_existing(options: &MountOptions, command: &str) -> Result<Self, Error> {
         let path = options.cache_dir.clone();
         let problem = |problem: String| Error::CacheDir {
             path: path.clone(),
@@ -113,7 +113,7 @@ impl CacheDir {
         let read = || read_identity(&path).map_err(|error| problem(explain(&error)));
         // Before the lock file is made in a folder that is none of ours.
         read()?.ok_or_else(|| problem("is none: there is no identity.toml in it".into()))?;
-        let owner = format!("fused doctor of {}", options.url);
+        let owner = format!("fused {command} of {}", options.url);
         let lock = lock_file(&path, &owner)?;
         let identity = read()?.ok_or_else(|| problem("has just been removed".into()))?;
         let store = remote::StoreUrl::parse(&options.url)?.to_string();

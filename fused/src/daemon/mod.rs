@@ -32,7 +32,7 @@ pub(crate) use cache_dir::CacheDir;
 pub use error::Error;
 use membership::Membership;
 pub use open_rooms::OpenRooms;
-pub(crate) use store::open as open_store;
+pub(crate) use store::{open as open_store, open_rows};
 
 /// Called once: when the mount is usable, or with the sentence that says why it isn't.
 pub type Ready = Box<dyn FnOnce(Result<(), String>) + Send>;

@@ -67,7 +67,7 @@ pub fn examine(request: &Request) -> Result<Report, Error> {
         .build()
         .map_err(Error::Runtime)?;
     let report = runtime.block_on(async {
-        let cache_dir = CacheDir::lock_existing(&request.options)?;
+        let cache_dir = CacheDir::lock_existing(&request.options, "doctor")?;
         let mut doctor = Doctor::open(request, &cache_dir).await?;
         doctor.rows().await?;
         doctor.bytes().await?;
