@@ -95,6 +95,7 @@ fn layout(tag: u8) -> Option<Layout> {
     let of_node: &[&str] = &["node", "ino"];
     Some(match tag {
         b'F' => row("format", &[], None, debug::<records::FormatRow>),
+        b'J' => row("journal id", &[], None, debug::<records::JournalIdRow>),
         b'C' => row("counter", &[], Some(Text("of")), counter),
         b'A' => row("operation", &["node"], Some(Number("slot")), length),
         b'I' => row("inode", ino, None, debug::<records::InodeRow>),

@@ -2,7 +2,7 @@
 
 use crate::attempts::{look, transact};
 use crate::kv::KvStore;
-use crate::records::{FORMAT, FormatRow, InodeRow, decode_counter};
+use crate::records::{FORMAT, FormatRow, InodeRow, JournalIdRow, decode_counter};
 use crate::shared::Shared;
 use crate::types::{Content, Identity, Ino, Inode, Kind, NodeId, Timestamp, Usage};
 use crate::{Error, keys};
@@ -93,6 +93,21 @@ impl Journal {
             let count = i64::try_from(page.len()).unwrap_or(i64::MAX);
             self.shared.count_unsynced(count);
         }
+    }
+
+    /// A number that no other journal has, durably: 63 random bits, made when it is first asked for. What a node keeps
+    /// beside the journal is of this one, and no other.
+    pub async fn id(&self) -> Result<u64, Error> {
+        let id = transact!(self, txn => async {
+            if let Some(row) = txn.load::<JournalIdRow>(keys::JOURNAL_ID).await? {
+                return Ok(row.id);
+            }
+            let row = JournalIdRow { id: rand::random::<u64>() >> 1 };
+            txn.put(keys::JOURNAL_ID, &row)?;
+            Ok(row.id)
+        })?;
+        self.sync().await?;
+        Ok(id)
     }
 
     /// Totals, cheaply.

@@ -7,6 +7,7 @@
 //! | key | row |
 //! |---|---|
 //! | `F` | format: version, store URL |
+//! | `J` | which journal this is: a random number |
 //! | `C` `i`, `C` `s`, `C` `n` | counters, 8 bytes little-endian: next inode number, next sequence number, inodes in existence |
 //! | `A` node:8 slot:4 | id of the last operation that used this slot, 16 bytes (see [`crate::attempts`]) |
 //! | `I` ino:8 | inode |
@@ -36,6 +37,8 @@ use crate::types::{Ino, NodeId};
 
 /// Format row.
 pub(crate) const FORMAT: &[u8] = b"F";
+/// Which journal this is.
+pub(crate) const JOURNAL_ID: &[u8] = b"J";
 /// Next inode number.
 pub(crate) const NEXT_INO: &[u8] = b"Ci";
 /// Next sequence number.

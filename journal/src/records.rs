@@ -45,6 +45,12 @@ pub(crate) struct FormatRow {
     pub(crate) store_url: String,
 }
 
+/// `J`: a number that no other journal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JournalIdRow {
+    pub(crate) id: u64,
+}
+
 /// `I`: an inode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InodeRow {
@@ -219,6 +225,7 @@ impl GarbageRow {
 }
 
 impl Record for FormatRow {}
+impl Record for JournalIdRow {}
 impl Record for InodeRow {}
 impl Record for DirentRow {}
 impl Record for LinkRow {}
@@ -342,6 +349,7 @@ mod tests {
             },
             b"\x01\x01\x08s3://b/p",
         );
+        check(JournalIdRow { id: 300 }, b"\x01\xac\x02");
         check(
             DirentRow {
                 ino: Ino(300),

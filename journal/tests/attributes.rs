@@ -256,7 +256,7 @@ async fn reaping_removes_any_number_of_extended_attributes() {
 }
 
 #[tokio::test]
-async fn a_synced_seal_stays_until_a_truncating_open() {
+async fn what_was_fsynced_is_known_until_a_truncating_open() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
     journal
@@ -277,13 +277,16 @@ async fn a_synced_seal_stays_until_a_truncating_open() {
     });
     end.close = true;
     let closed = journal.end_write(a.ino, NODE, end, at(23)).await.unwrap();
-    assert_eq!(closed.content.seal, Some(Seal::Synced));
+    assert_eq!(closed.content.seal, Some(Seal::Touched));
+    (end.changed, end.seal) = (false, Some(Seal::Synced));
+    let synced = journal.end_write(a.ino, NODE, end, at(23)).await.unwrap();
+    assert_eq!(synced.content.seal, Some(Seal::Synced));
     let set = SetAttr {
         size: Some(2),
         ..SetAttr::default()
     };
     let cut = journal.set_attr(a.ino, set, at(24)).await.unwrap();
-    assert_eq!(cut.content.seal, Some(Seal::Synced));
+    assert_eq!(cut.content.seal, Some(Seal::Touched));
     let open = journal
         .begin_write(a.ino, NODE, true, at(25))
         .await

@@ -33,6 +33,38 @@ fn a_cache_directory_of_another_store_is_refused_naming_it() {
     Mount::of(&one).cache(&cache).start();
 }
 
+/// Another journal would take what is in it for nobody's, and remove it.
+#[test]
+fn a_cache_directory_of_another_journal_is_refused_and_loses_nothing() {
+    harness::require_mounts!();
+    let (store, cache, other) = (Store::folder(), Cache::new(), Cache::new());
+    let options = |cache: &Cache| Mount::of(&store).option("settle=1h").cache(cache);
+    for (cache, text) in [(&cache, "not in the store yet"), (&other, "another one")] {
+        let mount = options(cache).start();
+        fs::write(mount.join("f"), text).unwrap();
+        mount.unmount();
+    }
+    let path = cache.path().to_str().unwrap();
+    let in_fdb = options(&cache).option("journal=fdb:/etc/foundationdb/fdb.cluster");
+    refused(in_fdb, &[path, "belongs to another journal"]);
+
+    let (journal, kept) = (cache.path().join("journal"), cache.path().join("kept"));
+    fs::rename(&journal, &kept).unwrap();
+    refused(options(&cache), &[path, "belongs to another journal"]);
+    assert!(!journal.exists(), "no new one is made");
+
+    fs::rename(other.path().join("journal"), &journal).unwrap();
+    refused(options(&cache), &[path, "belongs to another journal"]);
+
+    fs::remove_dir_all(&journal).unwrap();
+    fs::rename(&kept, &journal).unwrap();
+    let again = options(&cache).start();
+    assert_eq!(
+        fs::read_to_string(again.join("f")).unwrap(),
+        "not in the store yet"
+    );
+}
+
 #[test]
 fn a_second_mount_on_the_same_cache_directory_is_refused() {
     harness::require_mounts!();

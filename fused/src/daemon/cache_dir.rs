@@ -24,10 +24,10 @@ use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::dir_files::{EXTENTS, IDENTITY, explain, lock_file, read_toml, write_toml};
+use super::dir_files::{EXTENTS, IDENTITY, explain, is_full, lock_file, read_toml, write_toml};
 use super::further_dirs::{self, Belonging, FurtherDir, Listed};
 use super::probes::Probes;
-use crate::options::MountOptions;
+use crate::options::{JournalKind, MountOptions};
 
 /// The layout above. Without further directories it is still 1, which older releases know.
 const FORMAT: u32 = 2;
@@ -40,6 +40,9 @@ pub struct Identity {
     pub store: String,
     /// The node's number: random, 63 bits (TOML's integers are signed).
     pub node: u64,
+    /// The journal that knows what is in it; see [`journal::Journal::id`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    journal: Option<u64>,
     /// Further directories that may hold bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     further: Vec<Listed>,
@@ -77,6 +80,7 @@ impl CacheDir {
                     format: 1,
                     store,
                     node: rand::random::<u64>() >> 1,
+                    journal: None,
                     further: Vec::new(),
                 };
                 write_identity(&path, &identity).map_err(problem)?;
@@ -144,6 +148,72 @@ impl CacheDir {
     /// The folder of the embedded journal.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
+    }
+
+    /// Whether the journal of these options can be the one that knows what is in here; before it is opened, or made.
+    /// Any other one would take the extent files for nobody's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherJournal`].
+    pub fn check_journal(
+        &self,
+        options: &MountOptions,
+        extents: &ExtentStore,
+    ) -> Result<(), Error> {
+        let has_own = self.journal().is_dir();
+        match options.journal {
+            JournalKind::Embedded if has_own => Ok(()),
+            JournalKind::Embedded => {
+                let mut files = extents.list();
+                let holds = |id| extents.allocated_bytes(id).is_ok_and(|bytes| bytes > 0);
+                match files.any(|id| id.is_ok_and(holds)) {
+                    true => Err(self.other_journal("one that is not in it (in FoundationDB?)")),
+                    false => Ok(()),
+                }
+            }
+            JournalKind::FoundationDb { .. } if has_own => {
+                Err(self.other_journal("the embedded one in it"))
+            }
+            JournalKind::FoundationDb { .. } => Ok(()),
+        }
+    }
+
+    /// From now on this journal knows what is in here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherJournal`] if another one does.
+    pub fn take_journal(&self, id: u64) -> Result<(), Error> {
+        match self.identity.journal {
+            Some(known) if known == id => Ok(()),
+            Some(_) => Err(self.other_journal("another one than this")),
+            None => {
+                let identity = Identity {
+                    journal: Some(id),
+                    ..self.identity.clone()
+                };
+                match write_identity(&self.path, &identity) {
+                    Ok(()) => Ok(()),
+                    // One that an earlier fused has filled: the next start remembers it.
+                    Err(error) if is_full(&error) => {
+                        tracing::warn!(%error, "the cache directory does not remember yet whose it is");
+                        Ok(())
+                    }
+                    Err(error) => Err(Error::CacheDir {
+                        path: self.path.clone(),
+                        problem: explain(&error),
+                    }),
+                }
+            }
+        }
+    }
+
+    fn other_journal(&self, found: &str) -> Error {
+        Error::OtherJournal {
+            path: self.path.clone(),
+            found: found.to_owned(),
+        }
     }
 
     /// The folder for what is left of torn files.

@@ -57,19 +57,20 @@ pub(super) fn lock_file(path: &Path, owner: &str) -> Result<Flock<File>, Error> 
     });
     match noted {
         // Whose it is, is only told to others; that is no reason not to start on a full disk.
-        Err(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) =>
-        {
-            Err(Error::CacheDir {
-                path: path.to_path_buf(),
-                problem: explain(&error),
-            })
-        }
+        Err(error) if !is_full(&error) => Err(Error::CacheDir {
+            path: path.to_path_buf(),
+            problem: explain(&error),
+        }),
         _ => Ok(lock),
     }
+}
+
+/// Whether only space is missing.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// What a file says; `None` if it isn't there.

@@ -56,6 +56,19 @@ pub enum Error {
         wanted: String,
     },
 
+    /// The cache directory belongs to another journal of this store.
+    #[error(
+        "cache directory {} belongs to another journal, {found}: what is in it may not be in the store yet, and only \
+         that journal knows it; name that one, or choose another directory with -o cache_dir=DIR",
+        path.display()
+    )]
+    OtherJournal {
+        /// The directory.
+        path: PathBuf,
+        /// The one that it belongs to.
+        found: String,
+    },
+
     /// The extents can't be opened.
     #[error(transparent)]
     Extents(#[from] extents::Error),

@@ -120,6 +120,7 @@ fn serve_as_member(
 
 async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<OpenRooms, Error> {
     let extents = cache_dir.open_extents()?;
+    cache_dir.check_journal(options, &extents)?;
     let node = journal::NodeId(cache_dir.identity().node);
     let probes = cache_dir.probes();
     // Both may take a second: asking a store what it can do, and replaying a log.
@@ -141,6 +142,7 @@ async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<Open
         node,
     };
     let journal = journal::Journal::open(rows, identity).await?;
+    cache_dir.take_journal(journal.id().await?)?;
     Ok(OpenRooms {
         rooms: Rooms {
             journal,

@@ -12,7 +12,7 @@ use crate::types::{Ino, NodeId, Sent};
 use crate::{Error, keys};
 
 /// The first bytes that keys have, in their order; see [`crate::keys`].
-const TAGS: &[u8] = b"ABCDFGHIKLMNOPRSTUVWXpvx";
+const TAGS: &[u8] = b"ABCDEFGHIJKLMNOPRSTUVWXpvx";
 
 impl Pass<'_> {
     pub(super) async fn indexes(&mut self, numbers: Numbers) -> Result<(), Error> {
