@@ -4,8 +4,9 @@
 //! it never polls. Items start oldest first. Multipart files may take three quarters of the slots, and few at a time,
 //! so small files always move, and the other way round: a large file waits for a slot, not for all small ones.
 //!
-//! Scans are as frequent as they are cheap: the pause after one is ten times what it took. While programs are
-//! busy with names, and small files are held anyway, they are seldom.
+//! Scans are as frequent as they are cheap: the pause after one is ten times what it took, or as long as it took where
+//! somebody waits for it or the work set is half done. While programs are busy with names, and small files are held
+//! anyway, they are seldom.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -34,14 +34,22 @@ impl Vfs {
             self.take_back_resize(&before, &begun).await;
             return Err(error.into());
         }
-        let kept = journal.former(node, ino).await?.as_ref().map(former_id);
-        for left in [copy, former].into_iter().flatten() {
-            if Some(left) != kept && left != extent_id(&begun) {
-                self.inner.reaper.remove_extents(left);
+        // The journal is ahead of the extent file by now: nothing may keep this from its end.
+        match journal.former(node, ino).await {
+            Ok(kept) => {
+                let kept = kept.as_ref().map(former_id);
+                for left in [copy, former].into_iter().flatten() {
+                    if Some(left) != kept && left != extent_id(&begun) {
+                        self.inner.reaper.remove_extents(left);
+                    }
+                }
+                if kept.is_some() {
+                    self.inner.reaper.look();
+                }
             }
-        }
-        if kept.is_some() {
-            self.inner.reaper.look();
+            Err(error) => {
+                tracing::error!(%ino, %error, "what it had before stays until the next start");
+            }
         }
         self.resize(Some(Arc::clone(file)), &before, &begun).await
     }

@@ -93,7 +93,10 @@ impl Vfs {
         };
         let inode = self.journal().set_attr(ino, change, now()).await?;
         self.resize(open, &before, &inode).await?;
-        self.seal_truncated(&inode).await?;
+        if let Err(error) = self.seal_truncated(&inode).await {
+            // It is cut, whatever a power cut would make of it.
+            tracing::warn!(%ino, %error, "a truncated file will be taken for whole after a power cut");
+        }
         Ok(inode)
     }
 
