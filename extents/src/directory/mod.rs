@@ -38,6 +38,9 @@ use crate::{Error, ExtentFile, ExtentId, Result};
 pub(crate) use probe::reopen_direct;
 pub(crate) use usage::{Account, STAT_BLOCK_BYTES, Tally};
 
+/// What is kept free for the files that are there is at most this.
+const KEPT_BYTES_MAX: u64 = 1 << 30;
+
 /// Which I/O engine to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoMode {
@@ -85,6 +88,15 @@ pub struct Usage {
     pub fs_free_bytes: u64,
     /// The size of the file system.
     pub fs_total_bytes: u64,
+}
+
+impl Usage {
+    /// What new files may take without making the file system short of room: what is free beyond a sixteenth of it. Of
+    /// a large one a GiB is enough to keep, for others may have filled it to that sixteenth long ago.
+    pub fn room_bytes(&self) -> u64 {
+        let kept = (self.fs_total_bytes / 16).min(KEPT_BYTES_MAX);
+        self.fs_free_bytes.saturating_sub(kept)
+    }
 }
 
 /// An extent file that nobody need have open.
@@ -380,11 +392,9 @@ impl Directory {
         self.inner.device
     }
 
-    /// What new files may take without making it short of room: what is free beyond a sixteenth of the file system.
+    /// See [`Usage::room_bytes`].
     pub fn room_bytes(&self) -> Result<u64> {
-        let usage = self.usage()?;
-        let kept = usage.fs_total_bytes / 16;
-        Ok(usage.fs_free_bytes.saturating_sub(kept))
+        Ok(self.usage()?.room_bytes())
     }
 
     /// Space taken, in bytes, without asking the file system.
@@ -505,4 +515,26 @@ fn ids_in(path: &Path) -> Result<impl Iterator<Item = Result<ExtentId>> + Send +
         Ok(entry) => Some(Ok(ExtentId::parse(entry.file_name().to_str()?)?)),
         Err(error) => Some(Err(Error::io("listing", &shown, error))),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_disk_that_others_have_nearly_filled_has_room() {
+        let room = |fs_total_bytes, fs_free_bytes| {
+            let usage = Usage {
+                used_bytes: 0,
+                used_complete: true,
+                fs_free_bytes,
+                fs_total_bytes,
+            };
+            usage.room_bytes()
+        };
+        assert_eq!(room(16 << 20, 3 << 20), 2 << 20);
+        assert_eq!(room(16 << 20, 1 << 20), 0);
+        assert_eq!(room(252 << 30, 14 << 30), 13 << 30);
+        assert_eq!(room(252 << 30, 1 << 30), 0);
+    }
 }

@@ -115,7 +115,8 @@ impl Vfs {
 
     fn no_room(&self, waited: Duration) -> Result<Error> {
         let waited_s = waited.as_secs();
-        Ok(match self.journal().is_short_of_space() {
+        let disk_is_full = self.journal().is_short_of_space() || !self.extents().has_room();
+        Ok(match disk_is_full {
             true => Error::DiskFull {
                 free_bytes: self.extents().usage()?.fs_free_bytes,
                 waited_s,
