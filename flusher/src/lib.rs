@@ -22,6 +22,7 @@
 //! | `unheard`, `late` | requests that may arrive when nobody waits for them any more, also the last daemon's |
 //! | `order`, `temporary`, `pace`, `yielding`, `memory`, `locks`, [`parts`] | when, how fast, how much at once |
 //! | `work`, `scan`, `reconcile` | the bounded work set, and the loop |
+//! | `upkeep` | when the loop sweeps, and looks for uploads of no use |
 //! | [`status`] | what a user sees of it |
 
 mod config;
@@ -55,6 +56,7 @@ mod step;
 mod strays;
 mod temporary;
 mod unheard;
+mod upkeep;
 mod upload;
 mod work;
 mod yielding;

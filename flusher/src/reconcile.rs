@@ -21,13 +21,12 @@ use tokio::time::Instant;
 use crate::config::PublishOrder;
 use crate::core::{Core, Request};
 use crate::error::{Error, Severity};
-use crate::garbage::{Swept, sweep};
 use crate::late;
 use crate::order::{Blocker, Order};
 use crate::pace::delay;
 use crate::scan::{self, Scans};
 use crate::step::{Job, Outcome, Report, take};
-use crate::strays;
+use crate::upkeep::Upkeep;
 use crate::work::{Item, Known, Walk};
 use crate::yielding::Yielding;
 
@@ -51,21 +50,13 @@ const LARGE_MAX: usize = 16;
 /// Renamed directories worked on at a time, and their entries.
 const RESYNC_DIRECTORIES: usize = 16;
 const RESYNC_ENTRIES: usize = 256;
-/// Shortest pause between two looks for uploads of no use.
-const STRAYS_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Pause after a sweep that found keys which somebody wants again: uploads under way replace them.
-const SWEEP_PAUSE: Duration = Duration::from_millis(200);
-/// Pause after a sweep that found nothing but keys to which something may yet come.
-const MAY_RETURN_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reconciler {
     core: Arc<Core>,
     tasks: JoinSet<Report>,
     /// Which task works on which inode, and whether it is a large one.
     running: HashMap<Id, (Ino, bool)>,
-    sweeps: JoinSet<Result<Swept, Error>>,
-    sweep_due: Option<Instant>,
-    sweep_failures: u32,
+    upkeep: Upkeep,
     scans: Scans,
     /// The next scan.
     scan_due: Instant,
@@ -75,9 +66,6 @@ pub(crate) struct Reconciler {
     scan_earliest_urgent: Instant,
     /// When it was last looked what can be started.
     dispatched: Instant,
-    /// The look for uploads of no use, and when the next one is due.
-    strays: JoinSet<()>,
-    strays_due: Instant,
     order: Order,
     order_stale: bool,
     yielding: Yielding,
@@ -93,16 +81,12 @@ impl Reconciler {
             core,
             tasks: JoinSet::new(),
             running: HashMap::new(),
-            sweeps: JoinSet::new(),
-            sweep_due: Some(now),
-            sweep_failures: 0,
+            upkeep: Upkeep::new(now),
             scans: Scans::default(),
             scan_due: now,
             scan_earliest: now,
             scan_earliest_urgent: now,
             dispatched: now,
-            strays: JoinSet::new(),
-            strays_due: now,
             order: Order::default(),
             order_stale: true,
             yielding: Yielding::new(now),
@@ -130,16 +114,14 @@ impl Reconciler {
                         self.ended(ended).await;
                     }
                 }
-                Some(swept) = self.sweeps.join_next(), if !self.sweeps.is_empty() => self.swept(swept),
-                Some(_) = self.strays.join_next(), if !self.strays.is_empty() => {}
+                () = self.upkeep.one_ended(&self.core) => {}
                 () = self.core.requested.notified() => {}
                 () = self.core.wake.notified(), if !self.scan_is_asked_for() => self.ask_for_scan(),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
         self.tasks.shutdown().await;
-        self.sweeps.shutdown().await;
-        self.strays.shutdown().await;
+        self.upkeep.shutdown().await;
     }
 
     /// Before anything is sent: once that is recorded, what was asked for before it is not told any more.
@@ -160,8 +142,7 @@ impl Reconciler {
             self.scan().await?;
         }
         self.dispatch().await?;
-        self.sweep_if_due();
-        self.look_for_strays_if_due();
+        self.upkeep.start_due(&self.core, self.tasks.len());
         Ok(())
     }
 
@@ -169,24 +150,23 @@ impl Reconciler {
     fn next_event(&self) -> Instant {
         let mut next = self.scan_due;
         let circuit = self.core.circuit(|circuit| *circuit);
-        let sweep = self.sweep_due.filter(|_| self.sweeps.is_empty());
-        let strays = self.strays.is_empty().then_some(self.strays_due);
+        let upkeep = self.upkeep.due();
         // What was due at the last dispatch and was not started then waits for an event.
         let is_to_come = |due: &Instant| *due > self.dispatched;
         let slots = self.core.config.uploads_max.max(1);
         let due = if self.tasks.len() >= slots {
             // The end of a task comes first.
-            sweep.into_iter().chain(strays).filter(is_to_come).min()
+            upkeep.filter(is_to_come).min()
         } else {
             let work = self.core.work.lock();
             let timed = work.items().filter(|(_, item)| is_timed(item));
             let timed = timed.map(|(_, item)| item.due);
-            timed.chain(sweep).chain(strays).filter(is_to_come).min()
+            timed.chain(upkeep).filter(is_to_come).min()
         };
         match circuit.next_probe() {
             None => next = due.map_or(next, |due| next.min(due)),
             // What is due before the probe waits for it; and what runs must end first, which wakes the loop.
-            Some(probe) if self.tasks.is_empty() && self.sweeps.is_empty() => {
+            Some(probe) if self.tasks.is_empty() && self.upkeep.sweeps() == 0 => {
                 let due = due.map(|due| due.max(probe));
                 let probe = Some(probe).filter(is_to_come);
                 next = due.into_iter().chain(probe).fold(next, Instant::min);
@@ -237,9 +217,7 @@ impl Reconciler {
                     }
                     asked = true;
                 }
-                // A failing store is not asked more often for it.
-                Request::Sweep if self.sweep_failures == 0 => self.sweep_due = Some(now),
-                Request::Sweep => {}
+                Request::Sweep => self.upkeep.sweep_is_asked_for(now),
                 Request::Scan(tell) => {
                     self.scan().await?;
                     // Whoever asked may have gone away.
@@ -278,9 +256,7 @@ impl Reconciler {
         self.scan_earliest = ended + took.saturating_mul(SCAN_PAUSE_FACTOR).max(pause_min);
         self.scan_earliest_urgent = ended + took.max(SCAN_PAUSE_MIN);
         self.scan_due = ended + self.core.config.rescan;
-        if self.sweep_due.is_none() {
-            self.sweep_due = Some(ended);
-        }
+        self.upkeep.sweep_by(ended);
         if self.core.work.lock().is_empty() {
             self.core.stats.all_clean();
         }
@@ -327,7 +303,7 @@ impl Reconciler {
 
     /// Starts what can be started.
     async fn dispatch(&mut self) -> Result<(), Error> {
-        if self.tasks.is_empty() && self.sweeps.is_empty() {
+        if self.tasks.is_empty() && self.upkeep.sweeps() == 0 {
             self.core.circuit(|circuit| circuit.idle(Instant::now()));
         }
         self.rebuild_order().await?;
@@ -389,7 +365,7 @@ impl Reconciler {
             if item.large && large_running >= large_slots {
                 continue;
             }
-            let running = self.tasks.len() + self.sweeps.len();
+            let running = self.tasks.len() + self.upkeep.sweeps();
             if core.circuit(|circuit| circuit.allowance(now, running)) == 0 {
                 break;
             }
@@ -491,8 +467,8 @@ impl Reconciler {
             }
             Outcome::Parked | Outcome::Open | Outcome::Behind(_) | Outcome::Changed => {}
         }
-        if matches!(report.outcome, Outcome::Clean | Outcome::Again) && self.sweep_due.is_none() {
-            self.sweep_due = Some(Instant::now() + SCAN_PAUSE_MIN);
+        if matches!(report.outcome, Outcome::Clean | Outcome::Again) {
+            self.upkeep.sweep_by(Instant::now() + SCAN_PAUSE_MIN);
         }
     }
 
@@ -622,76 +598,6 @@ impl Reconciler {
             }
         }
         Ok(())
-    }
-
-    fn look_for_strays_if_due(&mut self) {
-        let now = Instant::now();
-        let due = self.strays_due <= now && self.strays.is_empty();
-        // Where nothing else is left to do, nobody else finds out that the store is back.
-        let running = self.tasks.len() + self.sweeps.len();
-        if !due || self.core.circuit(|circuit| circuit.allowance(now, running)) == 0 {
-            return;
-        }
-        let config = &self.core.config;
-        self.strays_due = now + config.rescan.min(config.stray_age.max(STRAYS_PAUSE_MIN));
-        let core = Arc::clone(&self.core);
-        self.strays.spawn(async move {
-            if let Err(error) = late::tidy(&core).await {
-                tracing::debug!(%error, "could not tidy what was sent; tried again later");
-            }
-            if let Err(error) = strays::abort(&core).await {
-                tracing::debug!(%error, "could not abort uploads of no use; tried again later");
-                core.note_failure(&error);
-            }
-        });
-    }
-
-    fn sweep_if_due(&mut self) {
-        let due = self.sweep_due.is_some_and(|due| due <= Instant::now());
-        if !due || !self.sweeps.is_empty() {
-            return;
-        }
-        let running = self.tasks.len();
-        if self
-            .core
-            .circuit(|circuit| circuit.allowance(Instant::now(), running))
-            == 0
-        {
-            return;
-        }
-        self.sweep_due = None;
-        let core = Arc::clone(&self.core);
-        self.sweeps.spawn(async move { sweep(&core).await });
-    }
-
-    fn swept(&mut self, swept: Result<Result<Swept, Error>, JoinError>) {
-        let now = Instant::now();
-        self.core.stats.nudge();
-        match swept {
-            Ok(Ok(swept)) if swept.failed == 0 => {
-                self.sweep_failures = 0;
-                let pause = match swept {
-                    Swept { waiting: 1.., .. } => Some(SWEEP_PAUSE.max(self.core.config.settle)),
-                    Swept {
-                        may_return: 1.., ..
-                    } => Some(MAY_RETURN_PAUSE),
-                    _ => None,
-                };
-                self.sweep_due = pause.map(|pause| now + pause);
-                return;
-            }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "can't read the keys to delete; tried again"),
-            Err(error) => tracing::error!(%error, "the sweep ended by a bug; it is tried again"),
-        }
-        self.sweep_failures = self.sweep_failures.saturating_add(1);
-        let wait = delay(
-            self.core.config.backoff,
-            self.sweep_failures,
-            Severity::Passing,
-            rand::random(),
-        );
-        self.sweep_due = Some(now + wait);
     }
 }
 
