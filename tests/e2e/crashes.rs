@@ -21,6 +21,7 @@ harness::every_way!(
     what_a_power_cut_tore_is_read_as_what_has_replaced_its_object,
     after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
     after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_torn,
+    a_version_in_the_store_is_back_if_all_that_followed_it_is_torn,
     what_readers_fetched_beside_a_writer_is_not_taken_for_torn,
 );
 
@@ -261,6 +262,71 @@ fn after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_tor
         std::time::Duration::from_secs(30),
         || count_of_extents(&cache) == 5,
     );
+}
+
+/// Later versions were written over the one that is in the store, and took its place.
+fn a_version_in_the_store_is_back_if_all_that_followed_it_is_torn(way: &Way) {
+    let mount = way.options().option("settle=5m").start();
+    let write = |name: &str, mib: usize| {
+        fs::write(mount.join(name), vec![mib as u8; mib * MIB]).unwrap();
+    };
+    let rename = |from: &str, to: &str| fs::rename(mount.join(from), mount.join(to)).unwrap();
+    let sync = |name: &str| {
+        fused(["sync".into(), mount.join(name)]).success();
+    };
+    // The last one to take a name is an older file than the one whose place it takes, but for one.
+    let older = ["older 1", "older 2", "older 3"];
+    for name in older {
+        write(name, 0);
+    }
+    for name in ["by an older one", "by a younger one", "first name"] {
+        write(name, 1);
+        sync(name);
+    }
+    // What this one replaced was in the store before.
+    write("twice", 2);
+    sync("twice");
+    write("tmp", 1);
+    rename("tmp", "twice");
+    sync("twice");
+
+    write("by an older one", 3);
+    write(older[0], 5);
+    rename(older[0], "by an older one");
+    write("by a younger one", 7);
+    write("tmp", 9);
+    rename("tmp", "by a younger one");
+    // It is in the store under the name that it had first.
+    rename("first name", "elsewhere");
+    write("elsewhere", 11);
+    write(older[1], 13);
+    rename(older[1], "elsewhere");
+    write("twice", 15);
+    write(older[2], 17);
+    rename(older[2], "twice");
+
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    let torn = [3, 5, 7, 9, 11, 13, 15, 17].map(|mib| extents_of_size(&cache, mib * MIB));
+    a_power_cut_that_loses_half_of(&cache, &torn);
+    let again = options.option("settle=0s").start();
+    let names = ["by a younger one", "by an older one", "elsewhere", "twice"];
+    for name in names {
+        let there = fs::read(again.join(name)).unwrap_or_default();
+        assert!(
+            there == vec![1; MIB],
+            "{name}: {} of {:?}",
+            there.len(),
+            there.first()
+        );
+    }
+    again.sync();
+    for name in names {
+        assert!(way.store.get(name).unwrap() == vec![1; MIB], "{name}");
+    }
+    assert_eq!(way.store.keys(), names);
+    assert!(cache.join("torn").exists(), "what is left is kept");
+    again.unmount().is_sound(&[]);
 }
 
 fn count_of_extents(cache: &Path) -> usize {

@@ -271,17 +271,14 @@ impl Vfs {
             recovered.torn.push((shown, kept));
             return Ok(());
         }
-        let origin = inode.content.origin.as_ref();
         // A version that is in the store under this very name is a later one than what the file once replaced.
-        let has_own = origin
-            .zip(path.as_ref())
-            .is_some_and(|(origin, path)| origin.key == keys::encode(path).0);
-        let name = path.and_then(|mut path| path.pop());
-        let is_restored = match &name {
-            Some(name) if !has_own => self.restore_replaced(inode, name).await?,
+        let is_restored = match &path {
+            Some(path) if !is_in_store_as(inode, path) => {
+                self.restore_replaced(inode, path, torn).await?
+            }
             _ => false,
         };
-        if origin.is_none()
+        if inode.content.origin.is_none()
             // There is no earlier version. An empty file under any of its names would look like one.
             && let Err(error) = self.unlink_everywhere(inode.ino).await
         {
@@ -321,35 +318,64 @@ impl Vfs {
         Ok(())
     }
 
-    /// Puts the whole file back that a lost one replaced. If the lost one has an earlier version of its
-    /// own, that one stays beside it.
-    async fn restore_replaced(&self, lost: &Inode, name: &[u8]) -> Result<bool> {
-        let mut unsafe_ino = lost.ino;
-        loop {
-            let Some(spare) = self.spare_of(unsafe_ino).await? else {
-                return Ok(false);
-            };
-            if self.is_whole_or_clean(&spare)? {
-                self.seal_survivor(&spare).await?;
-            } else if !self.go_back_to_former(spare.ino).await? {
-                // That one had replaced another before it was safe.
-                unsafe_ino = spare.ino;
-                continue;
-            }
-            let has_own = lost.content.origin.is_some();
-            let aside = (has_own && lost.nlink == 1).then(|| name_aside(name));
-            let restored = self
-                .journal()
-                .restore(spare.ino, lost.ino, aside.as_deref(), now())
-                .await?;
-            if restored && spare.is_content_dirty() {
-                self.begin_another_version(spare.ino).await?;
-            }
-            if !restored {
+    /// Puts back what a lost file replaced: the newest version that is whole. If the lost one has an earlier version
+    /// of its own, that one stays beside it.
+    async fn restore_replaced(&self, lost: &Inode, path: &[Vec<u8>], torn: &Path) -> Result<bool> {
+        let Some((spare, returns)) = self.replaced_version(lost, path).await? else {
+            return Ok(false);
+        };
+        let has_own = lost.content.origin.is_some();
+        let aside = (has_own && lost.nlink == 1).then(|| path.last().map(|name| name_aside(name)));
+        let restored = self
+            .journal()
+            .restore(spare.ino, lost.ino, aside.flatten().as_deref(), now())
+            .await?;
+        match returns {
+            _ if !restored => {
                 tracing::warn!(ino = %spare.ino, "what a lost file replaced does not come back: that name has moved on");
             }
-            return Ok(restored);
+            Returns::Here if spare.is_content_dirty() => {
+                self.begin_another_version(spare.ino).await?;
+            }
+            Returns::Here => {}
+            Returns::FromStore => {
+                if self.extents().open_file(extent_id(&spare))?.is_some() {
+                    self.extents().set_aside(extent_id(&spare), torn)?;
+                }
+                // Until then the next start finds it torn, and does the same.
+                self.journal().revert(spare.ino, now()).await?;
+            }
         }
+        Ok(restored)
+    }
+
+    /// The newest whole version that had the name of a lost file, and the file that it is a version of.
+    async fn replaced_version(
+        &self,
+        lost: &Inode,
+        path: &[Vec<u8>],
+    ) -> Result<Option<(Inode, Returns)>> {
+        // Of one that was uploaded under another name nobody knows whether it had this name by then.
+        let mut elsewhere = None;
+        let mut unsafe_ino = lost.ino;
+        while let Some(spare) = self.spare_of(unsafe_ino).await? {
+            if self.is_whole_or_clean(&spare)? {
+                self.seal_survivor(&spare).await?;
+                return Ok(Some((spare, Returns::Here)));
+            }
+            if self.go_back_to_former(spare.ino).await? {
+                return Ok(Some((spare, Returns::Here)));
+            }
+            if is_in_store_as(&spare, path) {
+                return Ok(Some((spare, Returns::FromStore)));
+            }
+            // That one had replaced another before it was safe.
+            unsafe_ino = spare.ino;
+            if elsewhere.is_none() && spare.content.origin.is_some() {
+                elsewhere = Some((spare, Returns::FromStore));
+            }
+        }
+        Ok(elsewhere)
     }
 
     /// The newest of the files that an inode replaced before its bytes were safe.
@@ -379,6 +405,20 @@ impl Vfs {
     fn is_whole_or_clean(&self, inode: &Inode) -> Result<bool> {
         Ok(!inode.is_content_dirty() || self.is_whole(inode)?)
     }
+}
+
+/// Where the bytes of a version are that comes back.
+enum Returns {
+    /// In its extent file, or there and in the object.
+    Here,
+    /// All of them in the object; the extent file has the remains of a later version.
+    FromStore,
+}
+
+/// Whether the object of that path is a version of this file.
+fn is_in_store_as(inode: &Inode, path: &[Vec<u8>]) -> bool {
+    let origin = inode.content.origin.as_ref();
+    origin.is_some_and(|origin| origin.key == keys::encode(path).0)
 }
 
 /// Where a file's earlier version goes when its name goes to another.
