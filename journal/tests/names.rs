@@ -209,6 +209,35 @@ async fn what_a_file_that_is_not_safe_replaced_is_its_spare_and_can_be_restored(
 }
 
 #[tokio::test]
+async fn what_a_lost_file_replaced_has_the_name_that_the_lost_one_has_by_now() {
+    let (_dir, journal) = fresh().await;
+    let old = file(&journal, ROOT, "f").await;
+    let new = file(&journal, ROOT, "f.tmp").await;
+    write(&journal, new.ino, 5).await;
+    for (from, to) in [("f.tmp", "f"), ("f", "g")] {
+        let rename = journal.rename(
+            ROOT,
+            from.as_bytes(),
+            ROOT,
+            to.as_bytes(),
+            RenameMode::Replace,
+            at(31),
+        );
+        rename.await.unwrap();
+    }
+    let other = file(&journal, ROOT, "f").await;
+    assert!(
+        journal
+            .restore(old.ino, new.ino, None, at(40))
+            .await
+            .unwrap()
+    );
+    let name = |name: &'static [u8]| journal.lookup(ROOT, name);
+    assert_eq!(name(b"f").await.unwrap().unwrap().ino, other.ino);
+    assert_eq!(name(b"g").await.unwrap().unwrap().ino, old.ino);
+}
+
+#[tokio::test]
 async fn a_lost_file_can_be_kept_beside_what_is_restored() {
     let (_dir, journal) = fresh().await;
     let old = file(&journal, ROOT, "f").await;

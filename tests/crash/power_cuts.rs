@@ -286,6 +286,42 @@ fn what_only_the_journal_holds_is_safe_after_a_sync() {
     after.unmount().is_sound(&[]);
 }
 
+/// The store has it, so `fused sync` says and so does a file that is closed through to the store: whatever the disk has
+/// lost of it, and of the record. Found by a simulated world: an earlier version was back, and went to the store.
+#[test]
+fn a_version_that_was_synced_to_the_store_is_not_followed_by_an_earlier_one() {
+    harness::require_mounts!();
+    for (kind, write_through) in [(Kind::Ext4, false), (Kind::Xfs, false), (Kind::Ext4, true)] {
+        let case = format!("{kind:?}, write-through: {write_through}");
+        let mut stand = Stand::on(kind);
+        let before = match write_through {
+            true => stand.options().option("close=store").start(),
+            false => stand.mount(),
+        };
+        let path = before.join("model");
+        let mut file = File::create(&path).expect("made");
+        file.write_all(&vec![b'1'; 3_000_000]).expect("written");
+        file.sync_all().expect("synced");
+        drop(file);
+        fs::write(&path, vec![b'2'; 2_000_000]).expect("written over");
+        if !write_through {
+            before.sync();
+        }
+        stand.image.cut();
+        drop(before.crash());
+        let after = stand.boot();
+        let there = fs::read(after.join("model")).expect("there");
+        assert!(
+            there == vec![b'2'; 2_000_000],
+            "{case}: {:?}",
+            there.first()
+        );
+        after.sync();
+        assert_eq!(stand.store.get("model"), Some(there), "{case}");
+        after.unmount().is_sound(&[]);
+    }
+}
+
 /// Neither of two files was ever closed, and one had taken the other's name: there is no version to go back to.
 /// Found by a simulated world: an empty file was there, and in the store.
 #[test]

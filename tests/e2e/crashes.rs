@@ -279,7 +279,12 @@ fn a_version_in_the_store_is_back_if_all_that_followed_it_is_torn(way: &Way) {
     for name in older {
         write(name, 0);
     }
-    for name in ["by an older one", "by a younger one", "first name"] {
+    for name in [
+        "by an older one",
+        "by a younger one",
+        "first name",
+        "at first",
+    ] {
         write(name, 1);
         sync(name);
     }
@@ -304,13 +309,23 @@ fn a_version_in_the_store_is_back_if_all_that_followed_it_is_torn(way: &Way) {
     write("twice", 15);
     write(older[2], 17);
     rename(older[2], "twice");
+    // What took its place has moved on.
+    write("tmp", 19);
+    rename("tmp", "at first");
+    rename("at first", "moved");
 
     let cache = mount.cache().path().to_owned();
     let options = mount.crash();
-    let torn = [3, 5, 7, 9, 11, 13, 15, 17].map(|mib| extents_of_size(&cache, mib * MIB));
+    let torn = [3, 5, 7, 9, 11, 13, 15, 17, 19].map(|mib| extents_of_size(&cache, mib * MIB));
     a_power_cut_that_loses_half_of(&cache, &torn);
     let again = options.option("settle=0s").start();
-    let names = ["by a younger one", "by an older one", "elsewhere", "twice"];
+    let names = [
+        "by a younger one",
+        "by an older one",
+        "elsewhere",
+        "moved",
+        "twice",
+    ];
     for name in names {
         let there = fs::read(again.join(name)).unwrap_or_default();
         assert!(

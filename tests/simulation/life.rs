@@ -17,6 +17,7 @@ use remote::{Backend, Remote, StoreUrl};
 use tokio::task::JoinSet;
 
 use crate::bucket::Bucket;
+use crate::disk;
 use crate::kv;
 use crate::machine;
 use crate::plan::{Plan, Sort};
@@ -129,9 +130,17 @@ impl Remains {
         }
     }
 
-    /// What is in extent files is all there after it, whether or not it was synced: the journal is what lags behind.
+    /// The last of the journal goes, and in some worlds what is in extent files and was not synced. In the others that
+    /// is all there: then the journal is what lags behind.
     fn cut(&self) {
         let version = self.journal.cut();
+        let extents = self.directory.join("extents");
+        if self.plan.tears && extents.is_dir() {
+            let lost = self.world.dice(|dice| disk::lose(&extents, dice));
+            for line in lost.expect("files of ours") {
+                self.world.say(|| line);
+            }
+        }
         for program in &self.programs {
             program.cut(version);
         }

@@ -1,4 +1,5 @@
-//! The machine under the simulation: its clock, its dice, and the times of its files.
+//! The machine under the simulation: its clock, its dice, and the times of its files; what of them is synced the
+//! [`disk`] remembers.
 //!
 //! The code under test asks the system for the time, for random numbers (also for the order of a `HashMap`)
 //! and for the times of its extent files. These are libc's functions; the ones here take their place in
@@ -13,6 +14,8 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::time::Duration;
 
 use libc::{clockid_t, off64_t, size_t, ssize_t, timespec};
+
+use crate::disk;
 
 /// When every world begins: 2027-01-15, in nanoseconds since 1970.
 const BEGINNING_NS: u64 = 1_800_000_000_000_000_000;
@@ -163,6 +166,9 @@ pub unsafe extern "C" fn pwrite64(
     // SAFETY: the caller's.
     let written = unsafe { libc::syscall(libc::SYS_pwrite64, file, from, len, at) };
     touch(file);
+    if SIMULATED.get() {
+        disk::written(file);
+    }
     written as ssize_t
 }
 
@@ -173,6 +179,9 @@ pub unsafe extern "C" fn ftruncate64(file: c_int, len: off64_t) -> c_int {
     // SAFETY: the caller's.
     let done = unsafe { libc::syscall(libc::SYS_ftruncate, file, len) };
     touch(file);
+    if SIMULATED.get() {
+        disk::truncated(file);
+    }
     done as c_int
 }
 
@@ -189,4 +198,37 @@ pub unsafe extern "C" fn fallocate(
     let done = unsafe { libc::syscall(libc::SYS_fallocate, file, mode, offset, len) };
     touch(file);
     done as c_int
+}
+
+/// # Safety
+/// As fdatasync(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fdatasync(file: c_int) -> c_int {
+    if SIMULATED.get() {
+        disk::synced(file);
+    }
+    // SAFETY: the caller's.
+    unsafe { libc::syscall(libc::SYS_fdatasync, file) as c_int }
+}
+
+/// # Safety
+/// As fsync(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fsync(file: c_int) -> c_int {
+    if SIMULATED.get() {
+        disk::synced(file);
+    }
+    // SAFETY: the caller's.
+    unsafe { libc::syscall(libc::SYS_fsync, file) as c_int }
+}
+
+/// # Safety
+/// As syncfs(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn syncfs(file: c_int) -> c_int {
+    if SIMULATED.get() {
+        disk::all_synced();
+    }
+    // SAFETY: the caller's.
+    unsafe { libc::syscall(libc::SYS_syncfs, file) as c_int }
 }

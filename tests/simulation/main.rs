@@ -25,6 +25,7 @@
 
 mod bucket;
 mod dice;
+mod disk;
 mod kv;
 mod life;
 mod machine;

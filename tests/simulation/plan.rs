@@ -22,6 +22,8 @@ pub struct Plan {
     pub late: bool,
     /// Most deaths are power cuts.
     pub cuts: bool,
+    /// They take bytes that nobody synced, not only the end of the journal.
+    pub tears: bool,
     pub programs: usize,
     /// Lives of the daemon, the last of which ends in peace.
     pub lives: usize,
@@ -68,6 +70,7 @@ impl Plan {
             },
             late,
             cuts: sort == Sort::PowerCuts,
+            tears: sort == Sort::PowerCuts && dice.chance(700),
             journal: match dice.chance(650) {
                 true => kv::Kind::Embedded,
                 false => kv::Kind::Distributed,

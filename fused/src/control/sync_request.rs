@@ -3,7 +3,9 @@
 //! What is to be waited for is what is not in the store when the request comes: files written later
 //! are later syncs' business, or a busy directory would never be done. Their settling time is
 //! skipped. A file that a program has open is flushed as it is now. An object of a deleted or renamed
-//! file counts as well: it is waited for until it is gone. What only the journal holds is on the disk then.
+//! file counts as well: it is waited for until it is gone. What the journal holds is on the disk then: that the store
+//! has it all, or a power cut that tears the local bytes would bring earlier versions back; and names, links and
+//! attributes that the store has no place for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -91,10 +93,6 @@ pub async fn answer(
     timeout_ms: Option<u64>,
 ) -> io::Result<()> {
     let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-    // What only the journal holds (symbolic and hard links, or attributes that the store has no place for).
-    if let Err(error) = vfs.fsync_directory().await {
-        return say_error(writer, error).await;
-    }
     let began = Instant::now();
     let waiting = match unsynced_below(vfs, &paths, deadline).await {
         Ok(waiting) => waiting,
@@ -120,6 +118,9 @@ pub async fn answer(
             Ok(left) => left,
             Err(error) => return say_error(writer, error).await,
         };
+    }
+    if let Err(error) = vfs.fsync_directory().await {
+        return say_error(writer, error).await;
     }
     let last_error = vfs.flusher().status().last_error;
     let unflushed_total = left.len();

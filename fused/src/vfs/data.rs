@@ -225,20 +225,21 @@ impl Vfs {
         Ok(())
     }
 
-    /// Waits until the present content of `ino` is an object in the store. Its names, also those of which the store
-    /// knows nothing, survive a power cut then.
+    /// Waits until the present content of `ino` is an object in the store. That it is, and its names, also those of
+    /// which the store knows nothing, survive a power cut then.
     pub async fn flush_to_store(&self, ino: Ino) -> Result<()> {
         if let Some(file) = self.inner.opens.get(ino) {
             self.settle(&file).await?;
         }
         let inode = self.inode(ino).await?;
         self.flusher().flush_now(&inode, None);
-        self.journal().sync().await?;
-        match self.flusher().wait_clean(ino, inode.content.epoch).await {
-            true => Ok(()),
+        if !self.flusher().wait_clean(ino, inode.content.epoch).await {
             // The flusher stops only with the daemon.
-            false => Err(Errno::EIO.into()),
+            return Err(Errno::EIO.into());
         }
+        // Without the record of the upload a power cut that tears the local bytes would bring an earlier version back,
+        // and that would replace the object.
+        Ok(self.journal().sync().await?)
     }
 
     /// fsync(2) of a directory: the names in it survive a power cut.

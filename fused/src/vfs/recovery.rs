@@ -332,7 +332,7 @@ impl Vfs {
             .await?;
         match returns {
             _ if !restored => {
-                tracing::warn!(ino = %spare.ino, "what a lost file replaced does not come back: that name has moved on");
+                tracing::warn!(ino = %spare.ino, "what a lost file replaced does not come back: the name is gone");
             }
             Returns::Here if spare.is_content_dirty() => {
                 self.begin_another_version(spare.ino).await?;

@@ -55,9 +55,9 @@ impl Journal {
         })
     }
 
-    /// Gives the name of an inode that was lost in a power cut back to the orphan that it replaced.
-    /// The lost one loses that name, and gets the name `aside` in the same directory if that is given
-    /// and free. False, and nothing is done, if the lost one does not have that name any more, or the orphan is none.
+    /// Gives the name of an inode that was lost in a power cut back to the orphan that it replaced; if it has another
+    /// name by now, that one. The lost one loses that name, and gets the name `aside` in the same directory if that is
+    /// given and free. False, and nothing is done, if the lost one has no name any more, or the orphan is none.
     pub async fn restore(
         &self,
         orphan: Ino,
@@ -95,13 +95,20 @@ async fn restore(
     let Some(node) = row.orphan_on else {
         return Ok(false);
     };
-    let place = match txn.load::<OrphanRow>(&keys::orphan(node, orphan)).await? {
-        Some(OrphanRow {
-            place: Some(place), ..
-        }) => {
-            let there = txn.dirent(place.0, &place.1).await?;
-            there.filter(|there| there.ino == lost).map(|_| place)
+    let taken = txn
+        .load::<OrphanRow>(&keys::orphan(node, orphan))
+        .await?
+        .and_then(|row| row.place);
+    let place = match taken {
+        Some((parent, name))
+            if txn
+                .dirent(parent, &name)
+                .await?
+                .is_some_and(|there| there.ino == lost) =>
+        {
+            Some((parent, name))
         }
+        // It has been renamed since: so would the one that it replaced have been.
         _ => primary_name(txn, lost).await?,
     };
     let Some((parent, name)) = place else {
@@ -139,7 +146,7 @@ async fn restore(
     Ok(true)
 }
 
-/// The name that makes the key. Earlier versions did not write down which one was taken from an orphan.
+/// The name that makes the key.
 async fn primary_name(txn: &mut Txn<'_>, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>, Error> {
     for (key, value) in txn.rows(&keys::links(ino), None, NAMES_MAX).await? {
         if decode::<LinkRow>(&key, &value)?.primary {

@@ -28,9 +28,14 @@ impl Program {
             match look(vfs, &self.root).await {
                 Ok(found) => break found,
                 Err((path, error)) => {
-                    // For a while after an outage nobody asks the store.
-                    let passes = error.errno() == Errno::EIO && tries < TRIES_MAX;
-                    assert!(passes, "{path}: {error:?}");
+                    // For a while after an outage nobody asks the store. What was opened meanwhile may turn out to be a
+                    // version that has been replaced there, by an upload of which a power cut took the record.
+                    let passes = match error.errno() {
+                        Errno::EIO => true,
+                        Errno::ESTALE => self.may_be_cut(),
+                        _ => false,
+                    };
+                    assert!(passes && tries < TRIES_MAX, "{path}: {error:?}");
                     tries += 1;
                     tokio::time::sleep(AWAY).await;
                 }
@@ -78,7 +83,7 @@ impl Program {
             for path in was.paths(|thing| thing.bytes().is_some()) {
                 let node = was.names[&path];
                 let is_loose = was.thing(node).is_some_and(|thing| {
-                    thing.writers > 0 || undurable.is_touched(node, thing.bytes())
+                    thing.writers > 0 || undurable.is_loose(node, thing.bytes())
                 });
                 let seen = found.iter().find(|seen| seen.path == path);
                 // What it was itself before, in the store, if another is back under its name.
@@ -111,7 +116,7 @@ impl Program {
                             }
                         }
                     }
-                    None if is_loose && undurable.may_be_gone(node) => was.remove(&path),
+                    None if is_loose && undurable.may_be_gone(node, &was) => was.remove(&path),
                     _ => {}
                 }
             }

@@ -70,7 +70,7 @@ impl Program {
         number: usize,
         plan: &Plan,
     ) -> Arc<Self> {
-        let undurable = plan.cuts.then(Undurable::new);
+        let undurable = plan.cuts.then(|| Undurable::new(plan.tears));
         Arc::new(Self {
             world: Arc::clone(world),
             bucket: Arc::clone(bucket),
@@ -128,6 +128,14 @@ impl Program {
         for (path, node) in files {
             self.world
                 .has_path((self.number, node), &format!("{path}{}", check::ASIDE));
+            // What it once took the place of may be back, at the name that it has by now.
+            for old in state
+                .undurable
+                .iter()
+                .flat_map(|undurable| undurable.replaced_by(node))
+            {
+                self.world.has_path((self.number, old), path);
+            }
         }
     }
 

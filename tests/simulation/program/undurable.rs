@@ -18,6 +18,10 @@ pub struct Undurable {
     before: BTreeMap<Node, Vec<Arc<Vec<u8>>>>,
     /// Files of which there is some version in any case: it was synced, or is in the store.
     safe: BTreeSet<Node>,
+    /// Bytes may be lost that nobody synced.
+    tears: bool,
+    /// Files that a program has synced, or that were left by a power cut, and that are the same since.
+    solid: BTreeSet<Node>,
     /// Files that the daemon may have synced by itself, so that what they took the place of can go: another file, or
     /// a version of their own.
     secured: BTreeSet<Node>,
@@ -34,8 +38,11 @@ struct Made {
 
 impl Undurable {
     /// Nothing was made yet.
-    pub fn new() -> Self {
-        let mut new = Self::default();
+    pub fn new(tears: bool) -> Self {
+        let mut new = Self {
+            tears,
+            ..Self::default()
+        };
         new.is_durable(&Tree::default());
         new
     }
@@ -60,6 +67,7 @@ impl Undurable {
             let known = self.contents.entry(node).or_default();
             if known.last() != Some(bytes) {
                 known.push(Arc::clone(bytes));
+                self.solid.remove(&node);
             }
         }
     }
@@ -89,6 +97,7 @@ impl Undurable {
         self.before.remove(&node);
         self.replaced.remove(&node);
         self.safe.insert(node);
+        self.solid.insert(node);
     }
 
     /// As far as the journal knows of it, this file is whole: it was closed.
@@ -113,6 +122,12 @@ impl Undurable {
         self.replaced.entry(node).or_default().extend(before);
     }
 
+    /// The files that it took the place of, and that may come back.
+    pub fn replaced_by(&self, node: Node) -> impl Iterator<Item = Node> {
+        let replaced = self.replaced.get(&node).into_iter().flatten();
+        replaced.map(|(old, _)| *old)
+    }
+
     /// What may be in the place of a file, if it is not what it may be.
     pub fn in_place_of(&self, node: Node, bytes: &Arc<Vec<u8>>) -> Option<&(Node, Thing)> {
         let replaced = self.replaced.get(&node)?;
@@ -122,10 +137,11 @@ impl Undurable {
             .find(|(old, _)| self.may_be(*old, true, bytes))
     }
 
-    /// Whether a file was changed since it was known to be whole, or since it was `bytes`.
-    pub fn is_touched(&self, node: Node, bytes: Option<&Arc<Vec<u8>>>) -> bool {
+    /// Whether a file may be torn: it was changed since it was known to be whole, or since it was `bytes`.
+    pub fn is_loose(&self, node: Node, bytes: Option<&Arc<Vec<u8>>>) -> bool {
         let known = self.contents.get(&node);
-        known.is_some_and(|known| known.len() > 1 || known.last() != bytes)
+        (self.tears && !self.solid.contains(&node))
+            || known.is_some_and(|known| known.len() > 1 || known.last() != bytes)
     }
 
     /// Whether this file counts as it is after a power cut, whatever was written into it since: a program has synced
@@ -134,9 +150,14 @@ impl Undurable {
         self.safe.contains(&node) || self.secured.contains(&node)
     }
 
-    /// Whether nothing may be left of a file that is torn.
-    pub fn may_be_gone(&self, node: Node) -> bool {
+    /// Whether nothing may be left of a file that is torn: neither it nor anything that it took the place of in this
+    /// tree is there in any case.
+    pub fn may_be_gone(&self, node: Node, tree: &Tree) -> bool {
+        let replaced = self.replaced.get(&node);
+        let has_gone = |old: &Node| !tree.names.values().any(|named| named == old);
+        let mut replaced = replaced.into_iter().flatten();
         !self.safe.contains(&node)
+            && replaced.all(|(old, _)| !self.safe.contains(old) || !has_gone(old))
     }
 
     /// The trees that there may be in a journal of this version, the last one first.
@@ -157,7 +178,7 @@ impl Undurable {
 
     /// What the store may show of files that were open when the power went: an fsync is enough.
     pub fn of_safe_files(&self) -> impl Iterator<Item = (Node, &Arc<Vec<u8>>)> {
-        let contents = self.contents.iter();
+        let contents = self.contents.iter().chain(&self.before);
         contents
             .filter(|(node, _)| self.safe.contains(node))
             .flat_map(|(node, contents)| contents.iter().map(|bytes| (*node, bytes)))
@@ -180,5 +201,6 @@ impl Undurable {
             self.before.entry(node).or_default().extend(contents);
         }
         self.may_become(tree);
+        self.solid = tree.all().map(|(_, node, _)| node).collect();
     }
 }
