@@ -11,7 +11,7 @@ use remote::{ETag, ObjectKey, PosixAttrs};
 use crate::core::Core;
 use crate::error::Error;
 use crate::expect::{Writing, announce, durable, is_foreign, verify};
-use crate::identity::{attributes, own_mark};
+use crate::identity::{attributes, is_in_place, own_mark};
 use crate::snapshot::Snapshot;
 
 /// How it ended.
@@ -154,7 +154,8 @@ async fn source_changed(
         return Err(Error::BaseLost { key: from.0 });
     }
     // A clean file that isn't cached: the store's newer version is the file now, as at any revalidation. It
-    // is theirs: where they put it, it stays.
+    // is theirs: where they put it, it stays. Unless it is this file's own, of which a power cut took the record.
+    let is_own = mark.is_some_and(|mark| mark.ino == inode.ino.0 && is_in_place(&mark, &from));
     tracing::info!(key = %from, "the object was changed in the store; taking its new version");
     let new = Replacement {
         etag: meta.etag.map(|etag| etag.0),
@@ -165,7 +166,7 @@ async fn source_changed(
         },
     };
     core.journal()
-        .superseded(inode.ino, &new, moved, asked)
+        .superseded(inode.ino, &new, moved && !is_own, asked)
         .await?;
     Ok(Moved::Refreshed)
 }

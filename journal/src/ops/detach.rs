@@ -50,10 +50,15 @@ impl Journal {
                     }
                 }
             }
+            let is_nameless = row.inode.nlink == 0;
             let content = &mut row.inode.content;
             content.valid = 0;
-            // Nothing else has them after a power cut, and what was fetched has changed the map of an earlier close.
-            content.seal = Some(Seal::Synced);
+            // Nothing else has them after a power cut, and what was fetched has changed the map of an earlier close. But
+            // half of a version must not take the place of a file that is lost.
+            let is_half = is_nameless
+                && content.writer.is_some()
+                && !content.seal.is_some_and(Seal::is_fsynced);
+            content.seal = (!is_half).then_some(Seal::Synced);
             if origin.epoch == content.epoch {
                 content.epoch = content.epoch.next();
             }

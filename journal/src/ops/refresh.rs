@@ -23,7 +23,7 @@ impl Journal {
     }
 
     /// Somebody else has replaced the object that holds all the bytes of a file whose name or attributes
-    /// are still on their way to the store: its bytes are theirs from now on. If it has `moved`, their key
+    /// are still on their way to the store: its bytes are theirs from now on. If it has `moved`, that key
     /// is not this file's any more, and does not become garbage when it gets its own. False, and nothing is
     /// done, if the file was written to.
     pub async fn superseded(

@@ -88,6 +88,11 @@ impl Program {
             return;
         };
         let mut next = self.tree();
+        let is_written = next.things().any(|(_, thing)| thing.writers > 0);
+        if is_written && self.may_be_cut() {
+            // README: not kept yet.
+            return;
+        }
         if a == b
             || is_below(&a, &b)
             || is_below(&b, &a)

@@ -151,13 +151,14 @@ impl Undurable {
     }
 
     /// Whether nothing may be left of a file that is torn: neither it nor anything that it took the place of in this
-    /// tree is there in any case.
+    /// tree is there in any case. What was being written meanwhile need not be (README: not kept yet).
     pub fn may_be_gone(&self, node: Node, tree: &Tree) -> bool {
         let replaced = self.replaced.get(&node);
         let has_gone = |old: &Node| !tree.names.values().any(|named| named == old);
         let mut replaced = replaced.into_iter().flatten();
         !self.safe.contains(&node)
-            && replaced.all(|(old, _)| !self.safe.contains(old) || !has_gone(old))
+            && replaced
+                .all(|(old, thing)| thing.writers > 0 || !self.safe.contains(old) || !has_gone(old))
     }
 
     /// The trees that there may be in a journal of this version, the last one first.
