@@ -32,7 +32,7 @@ impl Program {
                     // version that has been replaced there, by an upload of which a power cut took the record.
                     let passes = match error.errno() {
                         Errno::EIO => true,
-                        Errno::ESTALE => self.may_be_cut(),
+                        Errno::ESTALE => self.may_be_torn(),
                         _ => false,
                     };
                     assert!(passes && tries < TRIES_MAX, "{path}: {error:?}");

@@ -144,6 +144,12 @@ impl Program {
         self.state.lock().undurable.is_some()
     }
 
+    /// Whether these take bytes that nobody synced.
+    fn may_be_torn(&self) -> bool {
+        let state = self.state.lock();
+        state.undurable.as_ref().is_some_and(Undurable::tears)
+    }
+
     /// Whether a part of what is written into this file in place may be there after a power cut (README).
     fn may_be_mixed(&self, node: Node) -> bool {
         let state = self.state.lock();

@@ -89,7 +89,7 @@ impl Program {
         };
         let mut next = self.tree();
         let is_written = next.things().any(|(_, thing)| thing.writers > 0);
-        if is_written && self.may_be_cut() {
+        if is_written && self.may_be_torn() {
             // README: not kept yet.
             return;
         }

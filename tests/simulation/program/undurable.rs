@@ -47,6 +47,11 @@ impl Undurable {
         new
     }
 
+    /// Whether bytes may be lost that nobody synced.
+    pub fn tears(&self) -> bool {
+        self.tears
+    }
+
     fn is_durable(&mut self, tree: &Tree) {
         self.trees = vec![Made {
             tree: tree.clone(),
