@@ -91,6 +91,15 @@ impl Program {
                 let aside = found
                     .iter()
                     .find(|seen| seen.path == aside && !was.names.contains_key(&aside));
+                // What a file with several names took the place of is back under the one by which it did.
+                let is_back_elsewhere = || {
+                    found.iter().any(|seen| {
+                        let is_its_name = was.names.get(&seen.path) == Some(&node);
+                        is_its_name
+                            && seen.path != path
+                            && matches!(&seen.kind, Kind::File(bytes) if undurable.in_place_of(node, bytes).is_some())
+                    })
+                };
                 // Two may have the same bytes.
                 let is_itself = aside.is_none()
                     && seen.is_some_and(|seen| {
@@ -116,7 +125,11 @@ impl Program {
                             }
                         }
                     }
-                    None if is_loose && undurable.may_be_gone(node, &was) => was.remove(&path),
+                    None if is_loose
+                        && (undurable.may_be_gone(node, &was) || is_back_elsewhere()) =>
+                    {
+                        was.remove(&path);
+                    }
                     _ => {}
                 }
             }
