@@ -15,7 +15,6 @@
 
 use std::path::Path;
 
-use extents::ExtentId;
 use journal::{Flushed, Ino, Inode, Origin, RenameMode, Seen, Timestamp, Wanted};
 use remote::{ObjectKey, ObjectMeta};
 
@@ -47,7 +46,7 @@ async fn take_theirs(
     key: &ObjectKey,
     folder: &Path,
 ) -> Result<bool, Error> {
-    let snapshot = Snapshot::take(core, inode.clone())?;
+    let snapshot = Snapshot::take(core, inode.clone()).await?;
     if snapshot.is_open() || !snapshot.missing(0..snapshot.size).is_empty() {
         return Ok(false);
     }
@@ -56,10 +55,7 @@ async fn take_theirs(
         return Ok(true);
     };
     let ino = inode.ino;
-    let ours = ExtentId {
-        ino: ino.0,
-        generation: inode.content.generation,
-    };
+    let ours = snapshot.extent_id();
     let kept = core.extents().copy_aside(ours, folder).await?;
     if !snapshot.still_true(core).await? {
         // A program has begun to write again. It will be looked at anew.
@@ -183,19 +179,15 @@ async fn forget_key(core: &Core, wanted: &Wanted, key: &ObjectKey) -> Result<(),
     let Some(inode) = core.journal().inode(inode.ino).await? else {
         return Ok(());
     };
-    let (ino, generation) = (inode.ino, inode.content.generation);
-    let snapshot = Snapshot::take(core, inode)?;
+    let snapshot = Snapshot::take(core, inode).await?;
     if snapshot.missing(0..snapshot.size).is_empty() {
         // From now on they are nowhere else.
-        let id = ExtentId {
-            ino: ino.0,
-            generation,
-        };
+        let id = snapshot.extent_id();
         if let Some(extent) = core.extents().open_file(id)? {
             extent.sync_data().await?;
         }
         core.journal()
-            .detach(ino, generation, Timestamp::now())
+            .detach(Ino(id.ino), id.generation, Timestamp::now())
             .await?;
     }
     Ok(())

@@ -5,14 +5,13 @@
 //! matters: after a crash either the origin is still recorded, or the bytes are on the disk. Meanwhile nobody may
 //! give up the local bytes again ([`crate::holds`]), and another generation of them is not what was fetched.
 
-use extents::ExtentId;
 use journal::{Ino, Inode, Sent, Timestamp, Wanted};
 
 use crate::core::Core;
 use crate::error::Error;
 use crate::holds::Hold;
 use crate::lost::record_again;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, extent_id, local};
 
 /// Bytes fetched by one request.
 const FETCH_BYTES: u64 = 8 << 20;
@@ -99,16 +98,15 @@ async fn localize_newest(core: &Core, inode: &Inode) -> Result<u64, Error> {
 }
 
 async fn localize(core: &Core, inode: &Inode) -> Result<u64, Error> {
-    let id = ExtentId {
-        ino: inode.ino.0,
-        generation: inode.content.generation,
-    };
+    // If it is gone, what is made here instead must not count as the file's bytes.
+    let (inode, _) = local(core, inode.clone()).await?;
+    let id = extent_id(&inode);
     let extent = core.extents().open_or_create(id)?;
     extent.load_residency()?;
     if inode.content.writer.is_none() && extent.stat()?.size < inode.size {
         extent.truncate(inode.size)?;
     }
-    let snapshot = Snapshot::take(core, inode.clone())?;
+    let snapshot = Snapshot::take(core, inode).await?;
     for hole in snapshot.missing(0..snapshot.size) {
         let mut at = hole.start;
         while at < hole.end {

@@ -18,6 +18,8 @@ use crate::key::wanted_key;
 
 /// Entries listed at a time; the rest follows when these are moved.
 const PAGE_ENTRIES: usize = 1000;
+/// Files that are told to be still where the directory was.
+const LEFT_MAX: usize = 64;
 
 /// Makes the directory's marker at `key`.
 pub(crate) async fn make(
@@ -32,8 +34,12 @@ pub(crate) async fn make(
         .filter(|origin| origin.key != key.0)
     {
         let old = ObjectKey::from(origin.key.as_str());
-        if is_resyncing(core, inode.ino).await? || leaves_something(core, inode, &old).await? {
-            return Err(Error::StillMoving { key: old.0 });
+        let left = match is_resyncing(core, inode.ino).await? {
+            true => Some(Vec::new()),
+            false => leaves_something(core, inode, &old).await?,
+        };
+        if let Some(left) = left {
+            return Err(Error::StillMoving { key: old.0, left });
         }
     }
     let epoch = inode.content.epoch;
@@ -77,8 +83,12 @@ async fn is_resyncing(core: &Core, ino: Ino) -> Result<bool, Error> {
     Ok(rows.first().is_some_and(|row| row.dir == ino))
 }
 
-/// Whether something of this directory is still under its old key. Imports what wasn't known.
-async fn leaves_something(core: &Core, inode: &Inode, old: &ObjectKey) -> Result<bool, Error> {
+/// Some of what is in this directory and still under its old key; None if nothing is. Imports what wasn't known.
+async fn leaves_something(
+    core: &Core,
+    inode: &Inode,
+    old: &ObjectKey,
+) -> Result<Option<Vec<Ino>>, Error> {
     let mut token = None;
     loop {
         let asked = Timestamp::now();
@@ -89,17 +99,21 @@ async fn leaves_something(core: &Core, inode: &Inode, old: &ObjectKey) -> Result
         let left = left_behind(core, inode, old, &page).await?;
         if !left.is_empty() {
             core.journal().import(inode.ino, &left, asked).await?;
+            let mut some = Vec::new();
             for found in &left {
                 if let Some(child) = core.journal().lookup(inode.ino, &found.name).await? {
                     let journal = core.journal();
                     journal.mark_left_at(child.ino, &found.key, asked).await?;
+                    if some.len() < LEFT_MAX {
+                        some.push(child.ino);
+                    }
                 }
             }
-            return Ok(true);
+            return Ok(Some(some));
         }
         token = page.next;
         if token.is_none() {
-            return Ok(false);
+            return Ok(None);
         }
     }
 }

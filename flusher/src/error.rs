@@ -3,6 +3,7 @@
 //! Nothing here reaches a program: the flusher never gives up, so an error only decides how long it waits
 //! and what `fused status` shows.
 
+use journal::Ino;
 use tokio::time::Instant;
 
 /// Why a step was not completed.
@@ -49,6 +50,15 @@ pub enum Error {
         /// The key of that object.
         key: String,
     },
+    /// The only copy of the file's newest version was its extent file.
+    #[error(
+        "'{key}': its extent file is gone from the cache directory, and no object has these bytes; if somebody moved \
+         it, put it back; else write the file again"
+    )]
+    Gone {
+        /// The file.
+        key: String,
+    },
     /// The file is larger than an object can be.
     #[error(
         "'{key}' has {bytes} bytes; the store's objects can have at most {bytes_max}; split the file"
@@ -66,6 +76,8 @@ pub enum Error {
     StillMoving {
         /// The old key.
         key: String,
+        /// Some of those files.
+        left: Vec<Ino>,
     },
     /// An earlier request for the key, of which nothing was heard, might undo what is put there now.
     #[error("'{key}': an earlier request broke off and may still reach the store; sent after that")]
@@ -105,6 +117,7 @@ impl Error {
                 | remote::Error::Full { .. },
             )
             | Error::BaseLost { .. }
+            | Error::Gone { .. }
             | Error::Corrupt { .. }
             | Error::TooLarge { .. } => Severity::Permanent,
             _ => Severity::Passing,

@@ -494,7 +494,7 @@ impl Reconciler {
         if !scan::look(&core, ino, self.scans.begun).await? {
             return Ok(());
         }
-        let (mut behind, mut opened) = (None, false);
+        let (mut awaited, mut opened) = (Vec::new(), false);
         {
             let store_ok = core.circuit(|circuit| circuit.is_closed());
             let mut work = core.work.lock();
@@ -504,6 +504,7 @@ impl Reconciler {
             let now = Instant::now();
             let renewed = item.row.seq != before;
             let mut failures = item.failures;
+            let mut behind = None;
             item.parked = false;
             match report.outcome {
                 Outcome::Failed(Error::InTheWay { until, .. }) => {
@@ -511,6 +512,11 @@ impl Reconciler {
                     item.held_until = Some(until);
                 }
                 Outcome::Failed(error) => {
+                    // Where others need the directory's key, they need those of what is in it, too, which may come
+                    // after them in the order of closing.
+                    if let (Error::StillMoving { left, .. }, Some(oldest)) = (&error, item.vacate) {
+                        awaited.extend(left.iter().map(|other| (*other, oldest)));
+                    }
                     failures = failures.saturating_add(1);
                     let waits_for_store = error.blames_the_store() && !store_ok;
                     if waits_for_store {
@@ -560,18 +566,19 @@ impl Reconciler {
                     let oldest = item
                         .vacate
                         .map_or(item.row.seq, |seq| seq.min(item.row.seq));
-                    behind = Some((other, oldest));
+                    behind = Some(other);
+                    awaited.push((other, oldest));
                 }
             }
             work.failed(ino, failures);
             if opened {
                 work.found_open(ino);
             }
-            if let Some((other, _)) = behind {
+            if let Some(other) = behind {
                 work.wait_behind(ino, other);
             }
         }
-        if let Some((other, oldest)) = behind {
+        for (other, oldest) in awaited {
             self.ask_to_vacate(other, oldest).await?;
         }
         Ok(())

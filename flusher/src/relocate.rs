@@ -143,7 +143,7 @@ async fn source_changed(
                 .map(Moved::Recorded);
         }
     }
-    let snapshot = Snapshot::take(core, inode.clone())?;
+    let snapshot = Snapshot::take(core, inode.clone()).await?;
     if inode.content.writer.is_none() && snapshot.missing(0..snapshot.size).is_empty() {
         return Ok(Moved::UploadInstead);
     }

@@ -44,12 +44,8 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Begins a view of the inode as just read from the journal.
-    pub(crate) fn take(core: &Core, inode: Inode) -> Result<Self, Error> {
-        let id = ExtentId {
-            ino: inode.ino.0,
-            generation: inode.content.generation,
-        };
-        let extent = core.extents().open_file(id)?;
+    pub(crate) async fn take(core: &Core, inode: Inode) -> Result<Self, Error> {
+        let (inode, extent) = local(core, inode).await?;
         let mut stamp = None;
         if let Some(extent) = &extent {
             extent.load_residency()?;
@@ -63,6 +59,11 @@ impl Snapshot {
             extent,
             stamp,
         })
+    }
+
+    /// The extent file of this version.
+    pub(crate) fn extent_id(&self) -> ExtentId {
+        extent_id(&self.inode)
     }
 
     /// A writer has it open.
@@ -163,6 +164,42 @@ impl Snapshot {
             true => digests::digests_of(start, bytes).await,
             false => BlockDigests::default(),
         }
+    }
+}
+
+/// The extent file of an inode, and the inode as it then is.
+///
+/// An extent file that should be there may be gone: a power cut takes the name of one that nobody synced, and somebody
+/// may remove it. Zeros must not pass for its bytes. Those of a clean file are the object's.
+pub(crate) async fn local(
+    core: &Core,
+    inode: Inode,
+) -> Result<(Inode, Option<Arc<ExtentFile>>), Error> {
+    let extent = core.extents().open_file(extent_id(&inode))?;
+    if extent.is_some() || inode.size <= inode.content.valid {
+        return Ok((inode, extent));
+    }
+    let key = format!("inode {}", inode.ino);
+    let (epoch, generation) = (inode.content.epoch, inode.content.generation);
+    // It may have been given up since the inode was read.
+    match core.journal().inode(inode.ino).await? {
+        Some(now) if now.content.generation == generation && now.content.valid < now.size => {}
+        _ => return Err(Error::Unsteady { key }),
+    }
+    if !core.journal().evicted(inode.ino, epoch, generation).await? {
+        return Err(Error::Gone { key });
+    }
+    tracing::warn!(ino = %inode.ino, "the extent file is gone; the bytes are the object's");
+    match core.journal().inode(inode.ino).await? {
+        Some(now) => Ok((now, None)),
+        None => Err(Error::Unsteady { key }),
+    }
+}
+
+pub(crate) fn extent_id(inode: &Inode) -> ExtentId {
+    ExtentId {
+        ino: inode.ino.0,
+        generation: inode.content.generation,
     }
 }
 

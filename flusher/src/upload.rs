@@ -49,7 +49,7 @@ pub(crate) async fn upload(
     key: &ObjectKey,
     publish: bool,
 ) -> Result<Sent, Error> {
-    let snapshot = Snapshot::take(core, inode)?;
+    let snapshot = Snapshot::take(core, inode).await?;
     if snapshot.size > OBJECT_BYTES_MAX {
         return Err(Error::TooLarge {
             key: key.0.clone(),

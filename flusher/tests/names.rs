@@ -13,6 +13,9 @@ on_every_store!(
     a_name_taken_over_from_a_file_that_moves_away_keeps_both,
     two_files_that_exchanged_names_exchange_objects,
     two_evicted_files_that_exchanged_names_exchange_objects,
+    two_files_that_a_power_cut_took_from_the_cache_exchange_objects,
+    a_file_that_a_power_cut_took_from_the_cache_is_sent_under_its_new_name_as_it_was,
+    a_file_that_is_nowhere_any_more_is_not_sent_as_zeros,
     three_files_that_rotated_their_names_rotate_objects,
     a_file_that_rotated_its_name_with_a_directory_and_what_was_in_it_does_not_wait_for_ever,
     a_deleted_file_loses_its_object,
@@ -20,6 +23,7 @@ on_every_store!(
     a_renamed_directory_takes_everything_below_with_it,
     a_renamed_directory_does_not_wait_for_a_file_elsewhere_that_has_a_link_in_it,
     a_directory_that_took_the_place_of_the_one_above_moves_with_a_file_of_its_old_name,
+    a_file_that_took_the_name_of_a_directory_does_not_wait_for_ever_for_what_comes_later,
     a_removed_directory_loses_its_marker,
     an_open_log_that_was_rotated_makes_room_for_the_new_one,
     a_name_taken_over_from_a_file_that_is_to_be_visible_later_keeps_both,
@@ -106,22 +110,38 @@ async fn a_name_taken_over_from_a_file_that_is_to_be_visible_later_keeps_both(ri
 }
 
 async fn two_files_that_exchanged_names_exchange_objects(rig: Rig) {
-    exchange(rig, false).await;
+    exchange(rig, Cached::Whole).await;
 }
 
 async fn two_evicted_files_that_exchanged_names_exchange_objects(rig: Rig) {
-    exchange(rig, true).await;
+    exchange(rig, Cached::Evicted).await;
 }
 
-async fn exchange(rig: Rig, evicted: bool) {
+async fn two_files_that_a_power_cut_took_from_the_cache_exchange_objects(rig: Rig) {
+    exchange(rig, Cached::Gone).await;
+}
+
+/// What there is of a file in the cache.
+#[derive(PartialEq)]
+enum Cached {
+    Whole,
+    Evicted,
+    /// Nothing, and the journal does not know it.
+    Gone,
+}
+
+async fn exchange(rig: Rig, cached: Cached) {
     let flusher = rig.start();
     let (small, large) = (bytes(50_000, 1), bytes(PART + 1, 2));
     let a = rig.write(Ino::ROOT, "a", &small).await;
     let b = rig.write(Ino::ROOT, "b", &large).await;
     rig.settled(&flusher).await;
-    if evicted {
-        rig.evict(a).await;
-        rig.evict(b).await;
+    for ino in [a, b] {
+        match cached {
+            Cached::Whole => {}
+            Cached::Evicted => rig.evict(ino).await,
+            Cached::Gone => rig.lose(ino).await,
+        }
     }
     rig.rename_as("a", "b", RenameMode::Exchange).await;
     rig.settled(&flusher).await;
@@ -129,6 +149,33 @@ async fn exchange(rig: Rig, evicted: bool) {
     assert!(rig.object("b").await.unwrap() == small);
     assert_eq!(rig.keys().await, ["a", "b"]);
     assert_eq!(flusher.status().conflicts, 0);
+}
+
+async fn a_file_that_a_power_cut_took_from_the_cache_is_sent_under_its_new_name_as_it_was(
+    mut rig: Rig,
+) {
+    rig.config.rooms.capabilities.copy = false;
+    let flusher = rig.start();
+    let file = rig.write(Ino::ROOT, "old", b"bytes").await;
+    rig.settled(&flusher).await;
+    rig.lose(file).await;
+    rig.rename("old", "new").await;
+    rig.settled(&flusher).await;
+    assert_eq!(rig.keys().await, ["new"]);
+    assert_eq!(rig.object("new").await.unwrap(), "bytes");
+}
+
+async fn a_file_that_is_nowhere_any_more_is_not_sent_as_zeros(rig: Rig) {
+    let lost = rig.write(Ino::ROOT, "lost", b"bytes").await;
+    rig.lose(lost).await;
+    let other = rig.write(Ino::ROOT, "other", b"bytes").await;
+    let flusher = rig.start();
+    assert!(flusher.wait_clean(other, journal::Epoch(1)).await);
+    let mut progress = flusher.subscribe();
+    while flusher.status().last_error.is_none() {
+        progress.changed().await.unwrap();
+    }
+    assert_eq!(rig.keys().await, ["other"]);
 }
 
 async fn three_files_that_rotated_their_names_rotate_objects(rig: Rig) {
@@ -276,6 +323,32 @@ async fn a_directory_that_took_the_place_of_the_one_above_moves_with_a_file_of_i
     assert_eq!(rig.keys().await, ["d/", "d/f"]);
     assert_eq!(rig.object("d/f").await.unwrap(), "bytes");
     assert_eq!(flusher.status().conflicts, 0);
+}
+
+/// What a large file waits for is a file that was closed after many others, which wait for the large one.
+async fn a_file_that_took_the_name_of_a_directory_does_not_wait_for_ever_for_what_comes_later(
+    mut rig: Rig,
+) {
+    rig.config.work_items_max = 2;
+    let (small, large) = (bytes(100, 1), bytes((1 << 20) + 1, 2));
+    let directory = rig.mkdir(Ino::ROOT, "d").await;
+    let inner = rig.write(directory, "inner", &small).await;
+    let file = rig.write(Ino::ROOT, "f", &small).await;
+    let flusher = rig.start();
+    rig.settled(&flusher).await;
+    flusher.stop().await;
+
+    rig.rename_as("f", "d", RenameMode::Exchange).await;
+    rig.rename("f", "r").await;
+    rig.rewrite(file, &large).await;
+    for name in ["x", "y", "z"] {
+        rig.write(Ino::ROOT, name, &small).await;
+    }
+    rig.rewrite(inner, &small).await;
+    let flusher = rig.start();
+    rig.settled(&flusher).await;
+    assert!(rig.object("d").await.unwrap() == large);
+    assert_eq!(rig.keys().await, ["d", "r/", "r/inner", "x", "y", "z"]);
 }
 
 async fn a_removed_directory_loses_its_marker(rig: Rig) {

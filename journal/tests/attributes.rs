@@ -29,7 +29,12 @@ async fn a_truncation_is_a_new_epoch_and_shortens_what_comes_from_the_origin() {
         .flushed(a.ino, object("a", "1", &a), at(30))
         .await
         .unwrap();
-    assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        journal
+            .evicted(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     let cut = journal.set_attr(a.ino, size(40), at(50)).await.unwrap();
     assert_eq!((cut.size, cut.content.valid), (40, 40));
     assert_eq!(cut.content.epoch, Epoch(a.content.epoch.0 + 1));
@@ -48,7 +53,12 @@ async fn a_truncation_that_failed_is_taken_back_with_what_comes_from_the_origin(
         .flushed(a.ino, object("a", "1", &a), at(30))
         .await
         .unwrap();
-    assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        journal
+            .evicted(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     let a = journal.inode(a.ino).await.unwrap().unwrap();
     let cut = journal.set_attr(a.ino, size(40), at(50)).await.unwrap();
     assert!(journal.undo_resize(&a, &cut, at(51)).await.unwrap());

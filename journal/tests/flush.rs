@@ -99,18 +99,38 @@ async fn only_a_clean_closed_file_can_be_evicted() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
     let a = write(&journal, a.ino, 9).await;
-    assert!(!journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        !journal
+            .evicted(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     flush(&journal, a.ino, "a", "1").await;
-    assert!(!journal.evicted(a.ino, Epoch(77)).await.unwrap());
+    assert!(
+        !journal
+            .evicted(a.ino, Epoch(77), a.content.generation)
+            .await
+            .unwrap()
+    );
     journal
         .begin_write(a.ino, NODE, false, at(31))
         .await
         .unwrap();
-    assert!(!journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        !journal
+            .evicted(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     let b = file(&journal, ROOT, "b").await;
     let b = write(&journal, b.ino, 9).await;
     flush(&journal, b.ino, "b", "1").await;
-    assert!(journal.evicted(b.ino, b.content.epoch).await.unwrap());
+    assert!(
+        journal
+            .evicted(b.ino, b.content.epoch, b.content.generation)
+            .await
+            .unwrap()
+    );
     let evicted = journal.inode(b.ino).await.unwrap().unwrap().content;
     assert_eq!(evicted.valid, 9);
     assert!(
@@ -202,7 +222,12 @@ async fn a_file_whose_bytes_were_given_up_meanwhile_is_not_detached() {
     let (_dir, journal) = fresh().await;
     let a = file(&journal, ROOT, "a").await;
     flush(&journal, a.ino, "a", "1").await;
-    assert!(journal.evicted(a.ino, a.content.epoch).await.unwrap());
+    assert!(
+        journal
+            .evicted(a.ino, a.content.epoch, a.content.generation)
+            .await
+            .unwrap()
+    );
     let generation = a.content.generation;
     assert!(!journal.detach(a.ino, generation, at(40)).await.unwrap());
     assert!(!journal.withdraw(a.ino, generation, at(40)).await.unwrap());

@@ -18,6 +18,7 @@ harness::every_way!(
     a_synced_file_survives_a_kill_while_it_is_still_open,
     what_a_power_cut_tore_goes_back_to_its_object,
     what_was_cut_to_its_length_and_then_torn_does_not_count,
+    what_a_power_cut_took_from_the_cache_is_the_object_whatever_is_done_with_it_next,
     what_a_power_cut_tore_is_read_as_what_has_replaced_its_object,
     after_a_power_cut_a_replaced_file_is_the_old_one_or_the_new_one,
     after_a_power_cut_a_synced_version_is_back_if_what_was_written_over_it_is_torn,
@@ -105,6 +106,41 @@ fn what_a_power_cut_tore_goes_back_to_its_object(way: &Way) {
     assert_eq!(way.store.get("synced").unwrap(), vec![5; 9 * MIB]);
     let kept = fs::read_dir(cache.join("torn")).unwrap().count();
     assert_eq!(kept, 2, "what was left of them");
+}
+
+/// Of a file that is in the store nobody syncs the extent file: a power cut may take even its name.
+fn what_a_power_cut_took_from_the_cache_is_the_object_whatever_is_done_with_it_next(way: &Way) {
+    let mount = way.options().option("settle=0s").start();
+    let content = |number: usize| vec![number as u8; number * MIB];
+    let names = ["", "read", "longer", "shorter", "a", "b"];
+    for (number, name) in names.iter().enumerate().skip(1) {
+        fs::write(mount.join(name), content(number)).unwrap();
+    }
+    mount.sync();
+    let cache = mount.cache().path().to_owned();
+    let options = mount.crash();
+    a_power_cut_that_loses_half_of(&cache, &[]);
+    for number in 1..names.len() {
+        fs::remove_file(extents_of_size(&cache, number * MIB)).unwrap();
+    }
+    let again = options.start();
+    assert!(fs::read(again.join("read")).unwrap() == content(1));
+    truncate(&again.join("longer"), 3 * MIB as i64).unwrap();
+    truncate(&again.join("shorter"), MIB as i64).unwrap();
+    for (from, to) in [("a", "c"), ("b", "a"), ("c", "b")] {
+        fs::rename(again.join(from), again.join(to)).unwrap();
+    }
+    again.sync();
+    let longer = [content(2), vec![0; MIB]].concat();
+    for (name, expected) in [
+        ("longer", longer),
+        ("shorter", vec![3; MIB]),
+        ("a", content(5)),
+        ("b", content(4)),
+    ] {
+        assert!(way.store.get(name).unwrap() == expected, "object {name}");
+        assert!(fs::read(again.join(name)).unwrap() == expected, "{name}");
+    }
 }
 
 /// The object that a torn file goes back to may be another by then, such as one whose record the cut took.

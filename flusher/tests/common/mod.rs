@@ -272,10 +272,16 @@ impl Rig {
         let inode = self.journal.inode(ino).await.unwrap().unwrap();
         assert!(
             self.journal
-                .evicted(ino, inode.content.epoch)
+                .evicted(ino, inode.content.epoch, inode.content.generation)
                 .await
                 .unwrap()
         );
+        self.extents.remove(extent_of(&inode)).unwrap();
+    }
+
+    /// Takes the extent file of a file away, and tells nobody.
+    pub async fn lose(&self, ino: Ino) {
+        let inode = self.inode(ino).await;
         self.extents.remove(extent_of(&inode)).unwrap();
     }
 

@@ -121,7 +121,10 @@ impl Doctor {
         inode: &Inode,
         is_doubtful: bool,
     ) -> Result<bool, Error> {
-        let given_up = self.journal.evicted(inode.ino, inode.content.epoch).await?;
+        let given_up = self
+            .journal
+            .evicted(inode.ino, inode.content.epoch, inode.content.generation)
+            .await?;
         if given_up {
             self.journal.sync().await?;
             // More than the journal knows of is no version of the file, but may be somebody's.

@@ -86,7 +86,10 @@ impl Vfs {
         if let Some(file) = &open {
             self.settle_gated(file, false).await?;
         }
-        let before = self.inode(ino).await?;
+        let mut before = self.inode(ino).await?;
+        if open.is_none() && size > 0 {
+            (before, _) = self.local(before).await?;
+        }
         let change = SetAttr {
             size: Some(size),
             ..SetAttr::default()

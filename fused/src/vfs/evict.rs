@@ -137,7 +137,11 @@ impl Vfs {
         if self.pinned(ino).await? != Pinned::No {
             return Ok(Evicted::Pinned);
         }
-        if !self.journal().evicted(ino, inode.content.epoch).await? {
+        if !self
+            .journal()
+            .evicted(ino, inode.content.epoch, inode.content.generation)
+            .await?
+        {
             return Ok(Evicted::Dirty);
         }
         // The extent file of the generation that has just ended.

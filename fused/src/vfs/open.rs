@@ -105,10 +105,7 @@ impl Vfs {
         let mut local = None;
         if !request.truncate {
             inode = self.revalidate(inode).await?;
-            local = self.extents().open_file(extent_id(&inode))?;
-            if local.is_none() && inode.size > inode.content.valid {
-                inode = self.without_extents(inode).await?;
-            }
+            (inode, local) = self.local(inode).await?;
         }
         let mut prepared_extents = None;
         if request.writes || request.truncate {
@@ -227,13 +224,23 @@ impl Vfs {
         Ok(())
     }
 
-    /// A file whose extent file is gone (somebody removed it by hand). Zeros must not pass for its
-    /// bytes: they are fetched from the object, or reading fails.
-    async fn without_extents(&self, inode: Inode) -> Result<Inode> {
+    /// The extent file of a file that nobody has open, and the inode as it then is.
+    ///
+    /// One that should be there may be gone: a power cut takes the name of one that nobody synced, and somebody may
+    /// remove it. Zeros must not pass for its bytes: they are fetched from the object, or the answer is EIO.
+    pub(super) async fn local(&self, inode: Inode) -> Result<(Inode, Option<Arc<ExtentFile>>)> {
         let ino = inode.ino;
+        let local = self.extents().open_file(extent_id(&inode))?;
+        if local.is_some() || inode.size <= inode.content.valid {
+            return Ok((inode, local));
+        }
         tracing::error!(%ino, extents = %extent_id(&inode), "the extent file is gone");
-        match self.journal().evicted(ino, inode.content.epoch).await? {
-            true => self.inode(ino).await,
+        match self
+            .journal()
+            .evicted(ino, inode.content.epoch, inode.content.generation)
+            .await?
+        {
+            true => Ok((self.inode(ino).await?, None)),
             false => Err(Errno::EIO.into()),
         }
     }

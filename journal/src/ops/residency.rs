@@ -7,12 +7,13 @@ use crate::{Error, Journal};
 impl Journal {
     /// The local bytes of a clean file are given up: from now on every byte is the object's, in a new
     /// generation, so that the old extent file can be removed whenever this is durable, whoever opens
-    /// the file meanwhile. False: it is not clean at this epoch, or is being written; then nothing
-    /// happens.
-    pub async fn evicted(&self, ino: Ino, epoch: Epoch) -> Result<bool, Error> {
+    /// the file meanwhile. False: it is not clean at this epoch, is being written, or another generation has the
+    /// bytes; then nothing happens.
+    pub async fn evicted(&self, ino: Ino, epoch: Epoch, generation: u64) -> Result<bool, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
-            let clean = row.inode.content.writer.is_none() && is_clean(&row.inode, epoch);
+            let clean = row.inode.content.writer.is_none()
+                && is_clean(&row.inode, epoch, generation);
             let inode = &mut row.inode;
             if clean {
                 inode.content.valid = inode.size;
@@ -34,8 +35,7 @@ impl Journal {
     ) -> Result<bool, Error> {
         transact!(self, txn => async {
             let mut row = txn.need(ino).await?;
-            // An object that others replaced is another generation of the same epoch.
-            let clean = is_clean(&row.inode, epoch) && row.inode.content.generation == generation;
+            let clean = is_clean(&row.inode, epoch, generation);
             if clean {
                 row.inode.content.valid = row.inode.size;
                 row.inode.content.seal = None;
@@ -94,12 +94,14 @@ impl Journal {
     }
 }
 
-/// Whether the object holds every byte of the file at this epoch.
-fn is_clean(inode: &Inode, epoch: Epoch) -> bool {
+/// Whether the object holds every byte of the file at this epoch. An object that others replaced is another generation
+/// of the same epoch.
+fn is_clean(inode: &Inode, epoch: Epoch, generation: u64) -> bool {
     let content = &inode.content;
     let origin = content.origin.as_ref();
     inode.kind == Kind::File
         && !inode.is_content_dirty()
         && content.epoch == epoch
+        && content.generation == generation
         && origin.is_some_and(|origin| origin.size == inode.size)
 }
