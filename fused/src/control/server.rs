@@ -74,7 +74,7 @@ impl Facts {
 /// The control socket; gone from the file system when this is dropped.
 pub struct Server {
     path: PathBuf,
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl Drop for Server {
@@ -87,10 +87,13 @@ impl Drop for Server {
     }
 }
 
+/// A file at a path: its inode, and when it was made. Inode numbers are used again at once, too.
+type Identity = (u64, (i64, i64));
+
 /// Which file a path names at present.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
+fn identity(path: &Path) -> io::Result<Identity> {
     let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+    Ok((metadata.ino(), (metadata.ctime(), metadata.ctime_nsec())))
 }
 
 impl Server {
@@ -260,4 +263,25 @@ async fn status(facts: &Facts, vfs: &Vfs) -> crate::vfs::Result<Status> {
         uptime_s: facts.started.elapsed().as_secs_f64(),
         ..facts.status.clone()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_made_at_the_same_place_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0:50.sock");
+        let make = || {
+            std::os::unix::net::UnixListener::bind(&path).unwrap();
+            identity(&path).unwrap()
+        };
+        let first = make();
+        assert_eq!(identity(&path).unwrap(), first);
+        std::fs::remove_file(&path).unwrap();
+        // As long as file times may be coarse.
+        std::thread::sleep(Duration::from_millis(30));
+        assert_ne!(make(), first);
+    }
 }
