@@ -171,6 +171,11 @@ pub enum Error {
         /// The newest format known.
         known: u32,
     },
+    /// Somebody began to import a journal here and did not end.
+    #[error(
+        "an import into this journal has not ended, so there is no file system in it: run `fused journal import` again"
+    )]
+    UnfinishedImport,
     /// The journal belongs to another store.
     #[error(
         "the journal belongs to {found}, not to {wanted}; give each store its own cache directory"
@@ -265,6 +270,7 @@ impl Error {
             Error::WrittenElsewhere { .. } | Error::NodeElsewhere { .. } => libc::EBUSY,
             Error::Contention { .. } => libc::EAGAIN,
             Error::NewerFormat { .. }
+            | Error::UnfinishedImport
             | Error::OtherStore { .. }
             | Error::Corrupt { .. }
             | Error::Store(_) => libc::EIO,

@@ -2,7 +2,7 @@
 
 use crate::attempts::{look, transact};
 use crate::kv::KvStore;
-use crate::records::{FORMAT, FormatRow, InodeRow, JournalIdRow, decode_counter};
+use crate::records::{FORMAT, FormatRow, InodeRow, JournalIdRow, UNFINISHED, decode_counter};
 use crate::shared::Shared;
 use crate::types::{Content, Identity, Ino, Inode, Kind, NodeId, Timestamp, Usage};
 use crate::{Error, keys};
@@ -43,9 +43,7 @@ impl Journal {
                     let row = FormatRow { format: FORMAT, store_url: wanted.clone() };
                     txn.put(keys::FORMAT, &row)
                 }
-                Some(row) if row.format > FORMAT => {
-                    Err(Error::NewerFormat { found: row.format, known: FORMAT })
-                }
+                Some(row) if row.format > FORMAT => Err(newer(row.format)),
                 Some(row) if row.store_url != wanted => {
                     Err(Error::OtherStore { found: row.store_url, wanted: wanted.clone() })
                 }
@@ -146,5 +144,16 @@ impl Journal {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.shared.node
+    }
+}
+
+/// Why a journal of a format that is not known can't be opened.
+pub(crate) fn newer(format: u32) -> Error {
+    match format {
+        UNFINISHED => Error::UnfinishedImport,
+        found => Error::NewerFormat {
+            found,
+            known: FORMAT,
+        },
     }
 }

@@ -32,6 +32,7 @@ mod recent;
 mod records;
 mod shared;
 mod slots;
+mod transfer;
 mod txn;
 mod types;
 
@@ -40,6 +41,7 @@ pub use dump::{DumpedRow, dump};
 pub use error::Error;
 pub use journal::Journal;
 pub use kv::{EmbeddedOptions, EmbeddedStore, KvError, KvStore};
+pub use transfer::{ExportOf, TransferError, Transferred, Unfinished, export, import, verify};
 pub use types::{
     Acl, AclKind, AskedUploads, BLOCK_BYTES, BlockDigest, BlockDigests, Content, DirEntry,
     EndWrite, Epoch, FlushOutcome, Flushed, Former, Found, Garbage, Identity, Ino, Inode, Kind,

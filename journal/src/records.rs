@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 /// The newest format of the whole journal that this program knows.
 pub(crate) const FORMAT: u32 = 1;
 
+/// In place of a format: an import has not ended, and nothing there is to be believed.
+pub(crate) const UNFINISHED: u32 = u32::MAX;
+
 /// Largest value in bytes, version byte included.
 pub(crate) const ROW_BYTES_MAX: usize = 4000;
 
@@ -43,6 +46,14 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
 pub(crate) struct FormatRow {
     pub(crate) format: u32,
     pub(crate) store_url: String,
+}
+
+/// No row: what an export begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeaderRow {
+    pub(crate) store_url: String,
+    pub(crate) journal: u64,
+    pub(crate) node: NodeId,
 }
 
 /// `J`: a number that no other journal has.
@@ -225,6 +236,7 @@ impl GarbageRow {
 }
 
 impl Record for FormatRow {}
+impl Record for HeaderRow {}
 impl Record for JournalIdRow {}
 impl Record for InodeRow {}
 impl Record for DirentRow {}

@@ -1,9 +1,10 @@
-//! `fused journal`: what the journal of a file system that is not mounted holds.
+//! `fused journal`: what the journal of a file system that is not mounted holds, and how it moves.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
-use harness::{Mount, Program, Store, fused};
+use harness::{Finished, Mount, Program, Store, fused};
 use serde_json::Value;
 
 /// A mount that has sent nothing, ended; and its cache directory.
@@ -78,4 +79,102 @@ fn a_journal_that_is_in_use_or_is_none_is_refused() {
         "nothing was made there"
     );
     fused(["journal"]).fails_with(2);
+}
+
+/// Everything that names the file system, and how it is said.
+fn journal<const N: usize>(what: [&str; N]) -> Finished {
+    fused([&["journal"][..], &what[..]].concat())
+}
+
+/// What a mount wrote, and the path for an export.
+fn with_files(store: &Store) -> (harness::MountOptions, String, impl AsRef<Path>, String) {
+    let mount = Mount::of(store).option("settle=5m").start();
+    fs::create_dir(mount.join("d")).unwrap();
+    fs::write(mount.join("d/sent"), "in the store").unwrap();
+    mount.sync();
+    fs::write(mount.join("d/dirty"), "only here").unwrap();
+    let (options, cache) = unmounted(mount);
+    let home = harness::scratch();
+    let file = home.path().join("export").to_str().unwrap().to_owned();
+    (options, cache, home, file)
+}
+
+#[test]
+fn a_file_system_goes_to_another_journal_by_way_of_a_file() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let (options, cache, _home, file) = with_files(&store);
+    let said = journal(["export", "--json", &cache, &file]).success();
+    let exported: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(exported["bytes"], fs::metadata(&file).unwrap().len());
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let said = journal(["export", &cache, &file]).fails_with(1);
+    assert!(said.contains("exists"), "{}", said);
+    let said = journal(["import", &cache, &file]).fails_with(1);
+    assert!(said.contains("holds a file system already"), "{}", said);
+
+    // As if it were another one: the journal that was there is not.
+    fs::rename(format!("{cache}/journal"), format!("{cache}/before")).unwrap();
+    let said = journal(["import", "--json", &cache, &file]).success();
+    let imported: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(imported, exported);
+    let mount = options.option("settle=0s").start();
+    assert_eq!(fs::read(mount.join("d/sent")).unwrap(), b"in the store");
+    assert_eq!(fs::read(mount.join("d/dirty")).unwrap(), b"only here");
+    mount.sync();
+    assert_eq!(store.get("d/dirty").unwrap(), b"only here");
+}
+
+/// Files were written since, of which the export does not know: a journal made of it would take them for nobody's.
+#[test]
+fn an_export_that_is_not_the_newest_state_is_not_imported() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let (options, cache, _home, file) = with_files(&store);
+    journal(["export", &cache, &file]).success();
+    let mount = options.start();
+    fs::write(mount.join("d/later"), "only here, too").unwrap();
+    let (options, cache) = unmounted(mount);
+    fs::rename(format!("{cache}/journal"), format!("{cache}/before")).unwrap();
+    let said = journal(["import", &cache, &file]).fails_with(1);
+    assert!(said.contains("export again"), "{}", said);
+    assert!(
+        !Path::new(&cache).join("journal").exists(),
+        "nothing was made"
+    );
+    fs::rename(format!("{cache}/before"), format!("{cache}/journal")).unwrap();
+    let mount = options.start();
+    assert_eq!(fs::read(mount.join("d/later")).unwrap(), b"only here, too");
+}
+
+#[test]
+fn what_is_no_export_or_another_ones_is_not_imported() {
+    harness::require_mounts!();
+    let store = Store::folder();
+    let (_options, cache, home, file) = with_files(&store);
+    journal(["export", &cache, &file]).success();
+    let other = Mount::of(&store).start();
+    let (_other_options, other_cache) = unmounted(other);
+    fs::remove_dir_all(format!("{other_cache}/journal")).unwrap();
+    let said = journal(["import", &other_cache, &file]).fails_with(1);
+    assert!(said.contains("another cache directory"), "{}", said);
+    let bytes = fs::read(&file).unwrap();
+    let wrong = home.as_ref().join("wrong").to_str().unwrap().to_owned();
+    for (content, problem) in [
+        (&b"{}"[..], "no export"),
+        (&bytes[..bytes.len() - 1], "damaged: it ends early"),
+    ] {
+        fs::write(&wrong, content).unwrap();
+        let said = journal(["import", &cache, &wrong]).fails_with(1);
+        assert!(said.contains(problem), "{}", said);
+    }
+    let said = journal(["import", &cache, "/nowhere/at/all"]).fails_with(1);
+    assert!(said.contains("/nowhere/at/all: No such file"), "{}", said);
+    let mount = Mount::of(&store).start();
+    let mounted = mount.cache().path().to_str().unwrap().to_owned();
+    let said = journal(["export", &mounted, &wrong]).fails_with(1);
+    assert!(said.contains("in use"), "{}", said);
 }

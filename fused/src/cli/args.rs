@@ -65,7 +65,7 @@ pub(super) enum Command {
     Status(Status),
     /// Check a cache directory that is not mounted: journal, local bytes and objects against each other
     Doctor(Doctor),
-    /// Show what the journal of a file system that is not mounted holds
+    /// Show or move the journal of a file system that is not mounted
     #[command(subcommand)]
     Journal(Journal),
     /// Make mount(8), /etc/fstab, systemd and man know this program
@@ -219,6 +219,25 @@ pub(super) enum Journal {
     Stat(JournalOf),
     /// Print every row, a line each
     Dump(JournalOf),
+    /// Write it to a file, to move the file system to another journal
+    Export(Transfer),
+    /// Read it from a file into the journal that the options name, which must be empty
+    Import(Transfer),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Transfer {
+    /// The cache directory, or the URL of its store
+    #[arg(value_name = "CACHE_DIR|URL")]
+    pub place: PathBuf,
+    /// The file; an export makes it
+    pub file: PathBuf,
+    /// Mount options, such as journal=fdb:FILE; may be given several times
+    #[arg(short = 'o', long = "options", value_name = "NAME=VALUE,...")]
+    pub options: Vec<String>,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

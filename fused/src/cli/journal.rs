@@ -8,7 +8,7 @@ use journal::{DumpedRow, KvStore};
 use serde::Serialize;
 
 use super::args::{Journal, JournalOf};
-use super::{Error, output, place};
+use super::{Error, output, place, transfer};
 use crate::daemon::{CacheDir, open_rows};
 use crate::options::{JournalKind, MountOptions, format_bytes};
 
@@ -17,6 +17,8 @@ pub(super) fn run(command: &Journal) -> Result<(), Error> {
     match command {
         Journal::Stat(of) => stat(of),
         Journal::Dump(of) => dump(of),
+        Journal::Export(transfer) => transfer::export(transfer),
+        Journal::Import(transfer) => transfer::import(transfer),
     }
 }
 
@@ -90,11 +92,7 @@ fn each_row(
     told: &mut (dyn FnMut(DumpedRow) -> bool + Send),
 ) -> Result<CacheDir, Error> {
     let options = place::options_of(&of.place, &of.options)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::Failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    block_on(async {
         let cache_dir = CacheDir::lock_existing(&options, "journal")?;
         let rows = open(&options, &cache_dir).await?;
         journal::dump(rows.as_ref(), told).await?;
@@ -102,7 +100,23 @@ fn each_row(
     })
 }
 
-async fn open(options: &MountOptions, cache_dir: &CacheDir) -> Result<Arc<dyn KvStore>, Error> {
+/// Runs on this thread.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Failed(format!("cannot start: {error}")))?;
+    let done = runtime.block_on(work);
+    #[cfg(feature = "foundationdb")]
+    journal::kv::stop_network();
+    done
+}
+
+/// The rows of a journal that is there.
+pub(super) async fn open(
+    options: &MountOptions,
+    cache_dir: &CacheDir,
+) -> Result<Arc<dyn KvStore>, Error> {
     let folder = cache_dir.journal();
     if options.journal == JournalKind::Embedded && !folder.is_dir() {
         // Looking must not make one.

@@ -26,6 +26,7 @@ mod place;
 mod progress;
 mod status;
 mod sync;
+mod transfer;
 mod umount;
 
 use std::process::ExitCode;

@@ -6,6 +6,7 @@
 //!   lock                flock(2)ed by the daemon; its text says by whom
 //!   identity.toml       format, the store's URL, the node's number; with format = 2 the further directories
 //!   probes              numbers of the objects by which the store is being tried, while there are any
+//!   exported.toml       which export of its journal holds all that is in here; until the next mount
 //!   journal/            the embedded journal; in it `reserve`, room for it on a full disk
 //!   extents/            the bytes
 //!   torn/               what is left of versions that a power cut destroyed, or others replaced (on_conflict=theirs)
@@ -31,6 +32,14 @@ use crate::options::{JournalKind, MountOptions};
 
 /// The layout above. Without further directories it is still 1, which older releases know.
 const FORMAT: u32 = 2;
+
+/// Says which export of the journal is as new as the directory.
+const EXPORTED: &str = "exported.toml";
+
+#[derive(Serialize, Deserialize)]
+struct Exported {
+    blake3: String,
+}
 
 /// Which store a cache directory belongs to, and which node it is in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,12 +108,14 @@ impl CacheDir {
             identity.further = listed;
             write_identity(&path, &identity).map_err(problem)?;
         }
-        Ok(Self {
+        let taken = Self {
             path,
             identity,
             further,
             _lock: lock,
-        })
+        };
+        taken.forget_export()?;
+        Ok(taken)
     }
 
     /// Takes the cache directory of these options to look at it; nothing is made.
@@ -176,6 +187,55 @@ impl CacheDir {
                 Err(self.other_journal("the embedded one in it"))
             }
             JournalKind::FoundationDb { .. } => Ok(()),
+        }
+    }
+
+    /// All that is in here is in this export of its journal, until somebody uses it again.
+    pub fn note_export(&self, digest: &str) -> Result<(), Error> {
+        let exported = Exported {
+            blake3: digest.to_owned(),
+        };
+        let written = write_toml(&self.path, EXPORTED, &exported);
+        written.map_err(|error| self.problem(&error))
+    }
+
+    /// The export of its journal that knows all that is in here.
+    pub fn exported(&self) -> Result<Option<String>, Error> {
+        let found = read_toml::<Exported>(&self.path, EXPORTED);
+        let found = found.map_err(|error| self.problem(&error))?;
+        Ok(found.map(|exported| exported.blake3))
+    }
+
+    /// No export does any more: what was made of it may be changed.
+    pub fn forget_export(&self) -> Result<(), Error> {
+        let removed = match std::fs::remove_file(self.path.join(EXPORTED)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed,
+        };
+        let durable = removed.and_then(|()| File::open(&self.path)?.sync_all());
+        durable.map_err(|error| self.problem(&error))
+    }
+
+    /// The embedded journal is not the one of this directory any more. It is kept under another name.
+    pub fn put_journal_aside(&self) -> Result<(), Error> {
+        let from = self.journal();
+        if !from.is_dir() {
+            return Ok(());
+        }
+        let name = |number: u32| self.path.join(format!("journal.moved-{number}"));
+        let free = (1..=u32::MAX).map(name).find(|path| !path.exists());
+        let moved = match free {
+            Some(to) => std::fs::rename(from, to),
+            None => Err(io::ErrorKind::AlreadyExists.into()),
+        };
+        let durable = moved.and_then(|()| File::open(&self.path)?.sync_all());
+        durable.map_err(|error| self.problem(&error))
+    }
+
+    fn problem(&self, error: &io::Error) -> Error {
+        Error::CacheDir {
+            path: self.path.clone(),
+            problem: explain(error),
         }
     }
 

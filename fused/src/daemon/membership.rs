@@ -3,6 +3,7 @@
 //! See `journal/src/ops/nodes.rs` for who may join. The first time after another node, what is in the cache
 //! directory is of an earlier time: all of it is in the store, or nobody else could have joined, and it is dropped.
 
+use std::path::Path;
 use std::time::Duration;
 
 use extents::ExtentStore;
@@ -29,14 +30,10 @@ impl Membership {
         if !journal.is_shared() {
             return Ok(Self(None));
         }
-        let place = Place {
-            host: nix::unistd::gethostname().map_or_else(
-                |_| "unknown".into(),
-                |name| name.to_string_lossy().into_owned(),
-            ),
-            mountpoint: options.mountpoint.to_string_lossy().into_owned(),
-        };
-        if journal.join(&place, Timestamp::now()).await? {
+        if journal
+            .join(&here(&options.mountpoint), Timestamp::now())
+            .await?
+        {
             let dropped = drop_copies(&rooms.rooms.extents)?;
             tracing::info!(
                 dropped,
@@ -57,6 +54,18 @@ impl Membership {
         if let Err(error) = journal.leave(Timestamp::now()).await {
             tracing::error!(%error, "cannot record that this node has unmounted; other nodes will not join");
         }
+    }
+}
+
+/// What others are told of where this node is.
+#[must_use]
+pub fn here(mountpoint: &Path) -> Place {
+    Place {
+        host: nix::unistd::gethostname().map_or_else(
+            |_| "unknown".into(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
+        mountpoint: mountpoint.to_string_lossy().into_owned(),
     }
 }
 

@@ -31,6 +31,7 @@ use crate::options::{MountOptions, Passthrough};
 pub(crate) use cache_dir::CacheDir;
 pub use error::Error;
 use membership::Membership;
+pub(crate) use membership::here;
 pub use open_rooms::OpenRooms;
 pub(crate) use store::{open as open_store, open_rows};
 

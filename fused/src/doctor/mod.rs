@@ -68,6 +68,9 @@ pub fn examine(request: &Request) -> Result<Report, Error> {
         .map_err(Error::Runtime)?;
     let report = runtime.block_on(async {
         let cache_dir = CacheDir::lock_existing(&request.options, "doctor")?;
+        if request.repair {
+            cache_dir.forget_export()?;
+        }
         let mut doctor = Doctor::open(request, &cache_dir).await?;
         doctor.rows().await?;
         doctor.bytes().await?;
