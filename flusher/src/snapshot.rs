@@ -189,7 +189,7 @@ pub(crate) async fn local(
     if !core.journal().evicted(inode.ino, epoch, generation).await? {
         return Err(Error::Gone { key });
     }
-    tracing::warn!(ino = %inode.ino, "the extent file is gone; the bytes are the object's");
+    tracing::info!(ino = %inode.ino, "its extent file is not here; its bytes are the object's");
     match core.journal().inode(inode.ino).await? {
         Some(now) => Ok((now, None)),
         None => Err(Error::Unsteady { key }),

@@ -214,9 +214,13 @@ pub enum Error {
 fn elsewhere(node: NodeId, host: &str, mountpoint: &str, mounted: bool) -> String {
     let what = match mounted {
         true => {
-            "has this file system mounted: unmount it there first (after a crash, mount it there again)"
+            "has this file system mounted: unmount it there first (after a crash, mount it there again; if it is lost \
+             for good, see `fused forget-node`)"
         }
-        false => "has files that are not in the store yet: mount it there, and `fused sync`",
+        false => {
+            "has files that are not in the store yet: mount it there, and `fused sync` (if it is lost for good, see \
+             `fused forget-node`)"
+        }
     };
     format!("node {node} ({mountpoint} on {host}) {what}")
 }

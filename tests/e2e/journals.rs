@@ -178,3 +178,15 @@ fn what_is_no_export_or_another_ones_is_not_imported() {
     let said = journal(["export", &mounted, &wrong]).fails_with(1);
     assert!(said.contains("in use"), "{}", said);
 }
+
+#[test]
+fn a_journal_in_a_cache_directory_has_no_other_nodes_to_forget() {
+    harness::require_mounts!();
+    let mount = Mount::of(&Store::folder()).start();
+    let (_options, cache) = unmounted(mount);
+    let said = fused(["forget-node", &cache]).fails_with(1);
+    assert!(said.contains("no other nodes"), "{}", said);
+    let said = fused(["forget-node", &cache, "xyz"]).fails_with(2);
+    assert!(said.contains("16 hexadecimal digits"), "{}", said);
+    fused(["forget-node", &cache, "--give-up"]).fails_with(2);
+}

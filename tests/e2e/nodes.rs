@@ -81,3 +81,46 @@ fn a_second_node_waits_for_its_turn_and_reads_what_the_first_one_wrote() {
     assert_eq!(fs::read_to_string(one.join("e/g")).unwrap(), "ONLY here");
     assert_eq!(stand.store.get("e/f").as_deref(), Some(&b"SECOND"[..]));
 }
+
+#[test]
+fn a_node_that_is_lost_is_given_up_with_what_only_its_disk_had() {
+    harness::require_mounts!();
+    let Some(stand) = Stand::new() else { return };
+    let one = stand.node(0).option("settle=1h").start();
+    fs::write(one.join("sent"), "in the store").unwrap();
+    one.sync();
+    let node = one.status()["node"].as_str().unwrap().to_owned();
+    fs::write(one.join("sent"), "only there").unwrap();
+    fs::write(one.join("new"), "only there, too").unwrap();
+    stand.is_refused(1, "unmount it there first");
+    let journal = format!("journal=fdb:{}", stand.cluster_file);
+    let cache = stand.caches[1].path().to_str().unwrap().to_owned();
+    let forget = |more: &[&str]| fused([&["forget-node", &cache, "-o", &journal], more].concat());
+    let said = forget(&[&node, "--give-up"]).fails_with(1);
+    assert!(said.contains("unmount it there"), "{}", said);
+    one.unmount();
+
+    let said = forget(&[]).success();
+    assert!(
+        said.contains(&node) && said.contains("2 not in the store"),
+        "{}",
+        said
+    );
+    let said = forget(&[&node]).success();
+    assert!(said.contains("new (15 B) is gone"), "{}", said);
+    stand.is_refused(1, "has files that are not in the store yet");
+    forget(&[&node, "--give-up"]).success();
+
+    let other = stand.node(1).start();
+    assert_eq!(
+        fs::read_to_string(other.join("sent")).unwrap(),
+        "in the store"
+    );
+    assert!(!other.join("new").exists());
+    fs::write(other.join("sent"), "later").unwrap();
+    other.sync();
+    other.unmount();
+    // It comes back after all: what it has is of an earlier time.
+    let one = stand.node(0).start();
+    assert_eq!(fs::read_to_string(one.join("sent")).unwrap(), "later");
+}

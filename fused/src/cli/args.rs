@@ -65,6 +65,8 @@ pub(super) enum Command {
     Status(Status),
     /// Check a cache directory that is not mounted: journal, local bytes and objects against each other
     Doctor(Doctor),
+    /// Give up a node that is lost: what only its disk had
+    ForgetNode(ForgetNode),
     /// Show or move the journal of a file system that is not mounted
     #[command(subcommand)]
     Journal(Journal),
@@ -210,6 +212,32 @@ pub(super) struct Doctor {
     /// Print the findings as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForgetNode {
+    /// The cache directory of this machine, or the URL of its store
+    #[arg(value_name = "CACHE_DIR|URL")]
+    pub place: PathBuf,
+    /// The node, as `fused status` and the refused mount call it; without it all are listed
+    #[arg(value_parser = node)]
+    pub node: Option<journal::NodeId>,
+    /// Mount options; journal=fdb:FILE is needed
+    #[arg(short = 'o', long = "options", value_name = "NAME=VALUE,...")]
+    pub options: Vec<String>,
+    /// Do it. Otherwise only tell what would be lost
+    #[arg(long, requires = "node")]
+    pub give_up: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn node(text: &str) -> Result<journal::NodeId, String> {
+    let number = u64::from_str_radix(text, 16);
+    number
+        .map(journal::NodeId)
+        .map_err(|_| "a node is 16 hexadecimal digits".into())
 }
 
 /// What is to be known of a journal.

@@ -12,6 +12,7 @@ mod background;
 mod doctor;
 mod error;
 mod foreground;
+mod forget_node;
 mod free;
 mod install;
 mod journal;
@@ -75,6 +76,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Free(free) => free::run(&free),
         Command::Status(status) => status::run(&status),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::ForgetNode(forget) => forget_node::run(&forget),
         Command::Journal(journal) => journal::run(&journal),
         Command::Install(install) => install::run(&install),
         Command::Man => output::print(&man_page()),

@@ -106,6 +106,16 @@ pub enum Error {
     #[error("cannot bring the cache in order: {0}")]
     Recovery(#[source] crate::vfs::Error),
 
+    /// A node can't be forgotten yet.
+    #[error(
+        "not all is done in the store that the node had begun ({problem}); what only its disk had is given up, the rest \
+         waits for another `fused forget-node`"
+    )]
+    StillHeld {
+        /// What failed last.
+        problem: String,
+    },
+
     /// The kernel refused the mount.
     #[error("cannot mount at {}: {source}{hint}", mountpoint.display())]
     Mount {

@@ -11,6 +11,7 @@
 mod cache_dir;
 mod dir_files;
 mod error;
+pub(crate) mod forget_node;
 mod further_dirs;
 mod membership;
 mod open_rooms;

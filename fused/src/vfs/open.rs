@@ -234,15 +234,13 @@ impl Vfs {
         if local.is_some() || inode.size <= inode.content.valid {
             return Ok((inode, local));
         }
-        tracing::error!(%ino, extents = %extent_id(&inode), "the extent file is gone");
-        match self
-            .journal()
-            .evicted(ino, inode.content.epoch, inode.content.generation)
-            .await?
-        {
-            true => Ok((self.inode(ino).await?, None)),
-            false => Err(Errno::EIO.into()),
+        let (epoch, generation) = (inode.content.epoch, inode.content.generation);
+        if self.journal().evicted(ino, epoch, generation).await? {
+            tracing::info!(%ino, "its extent file is not here; its bytes are the object's");
+            return Ok((self.inode(ino).await?, None));
         }
+        tracing::error!(%ino, extents = %extent_id(&inode), "its extent file is gone, and no object has its bytes");
+        Err(Errno::EIO.into())
     }
 
     /// A further open of an inode that is open: same mode, same extent file.

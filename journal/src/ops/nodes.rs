@@ -56,6 +56,22 @@ impl Journal {
         transact!(self, txn => change(txn, |row| (row.seen, row.mounted) = (now, false)))
     }
 
+    /// This node is none of them any more, if there is nothing that only it has, or that only it can do. False: there
+    /// is, and it stays one. What it has pinned is forgotten.
+    pub async fn resign(&self) -> Result<bool, Error> {
+        transact!(self, txn => async {
+            let me = txn.node();
+            let has_orphans = txn.has_any(&keys::of_node(b'O', me)).await?;
+            if has_orphans || holds_anything(txn, me).await? {
+                return Ok(false);
+            }
+            let pins = keys::of_node(b'H', me);
+            txn.clear_range(&pins, &keys::after_prefix(&pins));
+            txn.clear(&keys::node(me));
+            Ok(true)
+        })
+    }
+
     /// All nodes that ever joined.
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let all = look!(self, txn => nodes(txn))?;
