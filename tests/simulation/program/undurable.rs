@@ -22,8 +22,6 @@ pub struct Undurable {
     tears: bool,
     /// Files that a program has synced, or that were left by a power cut, and that are the same since.
     solid: BTreeSet<Node>,
-    /// Files whose bytes were on the disk at a power cut: what is written into them in place may be there in part.
-    on_disk: BTreeSet<Node>,
     /// Files that the daemon may have synced by itself, so that what they took the place of can go: another file, or
     /// a version of their own.
     secured: BTreeSet<Node>,
@@ -152,11 +150,9 @@ impl Undurable {
     }
 
     /// Whether this file counts as it is after a power cut, whatever was written into it since: a program has synced
-    /// it, or the daemon has, so that what it took the place of can go, or an earlier cut has left it.
+    /// it, or the daemon has, so that what it took the place of can go.
     pub fn may_be_mixed(&self, node: Node) -> bool {
-        [&self.safe, &self.secured, &self.on_disk]
-            .iter()
-            .any(|files| files.contains(&node))
+        self.safe.contains(&node) || self.secured.contains(&node)
     }
 
     /// Whether nothing may be left of a file that is torn: neither it nor anything that it took the place of in this
@@ -212,8 +208,5 @@ impl Undurable {
         }
         self.may_become(tree);
         self.solid = tree.all().map(|(_, node, _)| node).collect();
-        if self.tears {
-            self.on_disk.extend(&self.solid);
-        }
     }
 }
