@@ -20,8 +20,9 @@ use crate::txn::Txn;
 use crate::{Error, keys};
 use rand::RngExt;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// About 5 seconds with the pauses below: FoundationDB's life of a transaction.
+/// Of transactions that met with others: about 5 seconds with the pauses below, FoundationDB's life of a transaction.
 const ATTEMPTS_MAX: u32 = 30;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -33,6 +34,8 @@ pub(crate) struct Attempts<'j, T> {
     shared: &'j Shared,
     mode: Mode,
     tried: u32,
+    /// When it was begun; on a store that is always there, when it first failed.
+    since: Option<Instant>,
     slot: Option<u32>,
     /// Attempts that may have been applied: id, answer, change of the number of unsynced rows.
     unknown: Vec<(OpId, T, i64)>,
@@ -58,6 +61,7 @@ impl<'j, T> Attempts<'j, T> {
             shared,
             mode,
             tried: 0,
+            since: shared.store.has_unknown_outcomes().then(Instant::now),
             slot: None,
             unknown: Vec::new(),
         }
@@ -150,13 +154,17 @@ impl<'j, T> Attempts<'j, T> {
     /// Waits before the next attempt, or gives up.
     async fn pause(&mut self, error: KvError) -> Result<(), Error> {
         self.tried += 1;
-        if self.tried >= ATTEMPTS_MAX {
-            return Err(match error {
-                KvError::Conflict => Error::Contention {
-                    attempts: self.tried,
-                },
-                error => Error::Store(error),
-            });
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        match error {
+            KvError::Conflict if self.tried >= ATTEMPTS_MAX => {
+                let attempts = self.tried;
+                return Err(Error::Contention { attempts });
+            }
+            KvError::TooOld if self.tried >= ATTEMPTS_MAX => return Err(error.into()),
+            KvError::Conflict | KvError::TooOld => {}
+            // The store is away.
+            _ if waited >= self.shared.patience() => return Err(error.into()),
+            _ => {}
         }
         let longest = PAUSE_MIN
             .saturating_mul(1 << self.tried.min(10))

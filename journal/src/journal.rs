@@ -7,6 +7,7 @@ use crate::shared::Shared;
 use crate::types::{Content, Identity, Ino, Inode, Kind, NodeId, Timestamp, Usage};
 use crate::{Error, keys};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Typed transactions of one file system. Cloning is cheap and gives the same journal.
 ///
@@ -106,6 +107,12 @@ impl Journal {
         })?;
         self.sync().await?;
         Ok(id)
+    }
+
+    /// How long an operation waits for a store that is away, before it fails ([`crate::KvError::Unavailable`],
+    /// [`crate::KvError::UnknownOutcome`]); 30 s until it is called. An attempt of its own may take some seconds more.
+    pub fn set_patience(&self, patience: Duration) {
+        self.shared.set_patience(patience);
     }
 
     /// Totals, cheaply.

@@ -9,7 +9,11 @@ use crate::types::{Ino, NodeId};
 use crate::{Error, keys};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long operations wait for a store that is away, unless somebody says otherwise.
+const PATIENCE_MS: u64 = 30_000;
 
 /// What all operations share.
 pub(crate) struct Shared {
@@ -21,6 +25,7 @@ pub(crate) struct Shared {
     /// Keys deleted lately; its lock is a leaf.
     pub(crate) recent: Mutex<Recent>,
     unsynced: AtomicI64,
+    patience_ms: AtomicU64,
 }
 
 impl Shared {
@@ -33,7 +38,18 @@ impl Shared {
             slots: Mutex::default(),
             recent: Mutex::default(),
             unsynced: AtomicI64::new(0),
+            patience_ms: AtomicU64::new(PATIENCE_MS),
         }
+    }
+
+    /// How long operations wait for a store that is away.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        let ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Unsynced rows of this node.

@@ -17,9 +17,11 @@ use futures::future::BoxFuture;
 use journal::kv::{
     EmbeddedOptions, EmbeddedStore, KvError, KvStore, Mode, Range, Row, Transaction,
 };
-use journal::{Ino, Journal, Kind, RenameMode};
+use journal::{Error, Ino, Journal, Kind, RenameMode};
 use rand::RngExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -34,11 +36,30 @@ struct Faults {
 struct Shim {
     store: EmbeddedStore,
     faults: Faults,
+    /// It answers again after that; a try takes as long as FoundationDB's.
+    away_until: Arc<Mutex<Option<Instant>>>,
 }
+
+/// How long it takes to notice that nobody answers.
+const NOTICED: Duration = Duration::from_secs(5);
 
 struct ShimTransaction {
     inner: Box<dyn Transaction>,
     faults: Faults,
+    away_until: Arc<Mutex<Option<Instant>>>,
+}
+
+impl ShimTransaction {
+    async fn reach(&mut self) -> Result<(), KvError> {
+        let until = *self.away_until.lock().unwrap();
+        match until.filter(|until| *until > Instant::now()) {
+            None => Ok(()),
+            Some(until) => {
+                tokio::time::sleep_until(until.min(Instant::now() + NOTICED)).await;
+                Err(KvError::Unavailable("nobody answers".into()))
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -52,6 +73,7 @@ impl KvStore for Shim {
         Ok(Box::new(ShimTransaction {
             inner: self.store.begin(mode)?,
             faults: self.faults,
+            away_until: Arc::clone(&self.away_until),
         }))
     }
 
@@ -75,10 +97,12 @@ impl KvStore for Shim {
 #[async_trait]
 impl Transaction for ShimTransaction {
     async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Vec<u8>>, KvError> {
+        self.reach().await?;
         self.inner.get(key, snapshot).await
     }
 
     async fn range(&mut self, range: Range<'_>, snapshot: bool) -> Result<Vec<Row>, KvError> {
+        self.reach().await?;
         self.inner.range(range, snapshot).await
     }
 
@@ -123,10 +147,50 @@ async fn faulty() -> (tempfile::TempDir, Journal) {
         lost_and_unknown: 15,
         conflict: 15,
     };
-    let journal = Journal::open(Arc::new(Shim { store, faults }), identity())
-        .await
-        .unwrap();
+    let shim = Shim {
+        store,
+        faults,
+        away_until: Arc::default(),
+    };
+    let journal = Journal::open(Arc::new(shim), identity()).await.unwrap();
     (dir, journal)
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_wait_for_a_store_that_is_away_and_then_fail_and_do_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let away_until = Arc::<Mutex<Option<Instant>>>::default();
+    let shim = Shim {
+        store: EmbeddedStore::open(dir.path(), EmbeddedOptions::default()).unwrap(),
+        faults: Faults {
+            applied_but_unknown: 0,
+            lost_and_unknown: 0,
+            conflict: 0,
+        },
+        away_until: Arc::clone(&away_until),
+    };
+    let journal = Journal::open(Arc::new(shim), identity()).await.unwrap();
+    let create = |name: &'static str| journal.create(ROOT, name.as_bytes(), new(Kind::File), at(1));
+    let away_for = |secs| {
+        let until = Instant::now() + Duration::from_secs(secs);
+        *away_until.lock().unwrap() = Some(until);
+        Instant::now()
+    };
+
+    let since = away_for(25);
+    create("waited").await.unwrap();
+    assert!((25..27).contains(&since.elapsed().as_secs()));
+    let since = away_for(600);
+    let failed = create("refused").await.unwrap_err();
+    assert!(matches!(failed, Error::Store(KvError::Unavailable(_))) && failed.errno() == libc::EIO);
+    assert!((30..36).contains(&since.elapsed().as_secs()));
+    journal.set_patience(Duration::from_secs(2));
+    let since = Instant::now();
+    assert!(journal.lookup(ROOT, b"waited").await.is_err(), "reads, too");
+    assert!((5..6).contains(&since.elapsed().as_secs()), "one try");
+
+    *away_until.lock().unwrap() = None;
+    assert_eq!(names(&journal, ROOT).await, ["waited"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,6 +144,7 @@ async fn open_rooms(options: &MountOptions, cache_dir: &CacheDir) -> Result<Open
         node,
     };
     let journal = journal::Journal::open(rows, identity).await?;
+    journal.set_patience(options.journal_timeout);
     cache_dir.take_journal(journal.id().await?)?;
     Ok(OpenRooms {
         rooms: Rooms {

@@ -84,6 +84,8 @@ pub struct MountOptions {
     pub uploads_max: usize,
     /// How long a writer waits for room when the cache is full of dirty data, before ENOSPC.
     pub dirty_wait: Duration,
+    /// How long names and attributes wait for a journal that is away, before EIO.
+    pub journal_timeout: Duration,
     /// How long a closed file rests before it is uploaded, in case it is renamed or written again.
     pub settle: Duration,
     /// What is done when somebody else has changed an object that is to be written.

@@ -89,6 +89,7 @@ fn blank(url: &str, store: &StoreUrl, mountpoint: &Path) -> Result<MountOptions,
         upload_memory: 0,
         uploads_max: 0,
         dirty_wait: std::time::Duration::ZERO,
+        journal_timeout: std::time::Duration::ZERO,
         settle: std::time::Duration::ZERO,
         on_conflict: OnConflict::KeepBoth,
         publish_order: PublishOrder::Directory,
@@ -340,6 +341,10 @@ pub(super) const ROWS: &[Row] = &[
         |o, v| { o.dirty_wait = values::duration(v)?; Ok(()) },
         "When the cache is full of data that is not uploaded yet, or its disk is full, a writer waits this long \
          for room; then it gets ENOSPC."),
+    value("journal_timeout", "TIME", Preset::Text("30s"),
+        |o, v| { o.journal_timeout = values::duration(v)?; Ok(()) },
+        "When FoundationDB does not answer, names and attributes wait this long for it; then the answer is EIO. Open \
+         files are read and written meanwhile."),
     value("settle", "TIME", Preset::Text("500ms"),
         |o, v| { o.settle = values::duration(v)?; Ok(()) },
         "A closed file rests this long before its upload, in case it is renamed or written again."),

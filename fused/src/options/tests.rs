@@ -84,7 +84,7 @@ fn names_are_written_once() {
 fn each_value_option_sets_its_field() {
     let options = good(
         "cache_dir=/c,cache_size=1.5GiB,journal=fdb:/etc/fdb.cluster,passthrough=off,fsync=store,\
-         revalidate=0,uid=7,gid=8,umask=077,threads=4,upload_memory=1MB,uploads_max=3,dirty_wait=2m,\
+         revalidate=0,uid=7,gid=8,umask=077,threads=4,upload_memory=1MB,uploads_max=3,dirty_wait=2m,journal_timeout=7s,\
          settle=0.25,on_conflict=theirs,publish_order=strict,log_level=debug,log_file=/l,fsname=data",
     );
     assert_eq!(options.cache_dir, PathBuf::from("/c"));
@@ -98,6 +98,7 @@ fn each_value_option_sets_its_field() {
     assert_eq!((options.threads, options.uploads_max), (4, 3));
     assert_eq!(options.upload_memory, 1_000_000);
     assert_eq!(options.dirty_wait, Duration::from_secs(120));
+    assert_eq!(options.journal_timeout, Duration::from_secs(7));
     assert_eq!(options.settle, Duration::from_millis(250));
     assert_eq!(options.log_level, LogLevel::Debug);
     assert_eq!(options.on_conflict, OnConflict::Theirs);
