@@ -10,8 +10,8 @@ use extents::{ExtentStore, IoMode};
 use flusher::Rooms;
 use fused::daemon::OpenRooms;
 use fused::options::MountOptions;
-use fused::vfs::{Invalidate, Vfs};
-use journal::{Grade, Identity, Ino, Journal, NodeId};
+use fused::vfs::{NoKernel, Vfs};
+use journal::{Grade, Identity, Journal, NodeId};
 use parking_lot::Mutex;
 use remote::{Backend, Remote, StoreUrl};
 use tokio::task::JoinSet;
@@ -57,17 +57,6 @@ pub struct Remains {
 enum End {
     Death,
     Peace,
-}
-
-/// Nobody has a kernel to tell.
-struct NoKernel;
-
-impl Invalidate for NoKernel {
-    fn inode(&self, _ino: Ino) {}
-    fn entry(&self, _parent: Ino, _name: &[u8]) {}
-    fn is_answered(&self) -> bool {
-        false
-    }
 }
 
 /// A daemon at work.

@@ -52,7 +52,7 @@ pub(super) fn run(forget: &ForgetNode) -> Result<(), Error> {
         ));
     }
     options.settle = Duration::ZERO;
-    super::journal::block_on(async {
+    place::block_on(async {
         let cache_dir = CacheDir::lock_existing(&options, "forget-node")?;
         let rows = open_rows(&options, &cache_dir).await?;
         let here = open(&rows, &cache_dir, NodeId(cache_dir.identity().node)).await?;

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use journal::{DumpedRow, KvStore};
+use journal::DumpedRow;
 use serde::Serialize;
 
 use super::args::{Journal, JournalOf};
 use super::{Error, output, place, transfer};
-use crate::daemon::{CacheDir, open_rows};
-use crate::options::{JournalKind, MountOptions, format_bytes};
+use crate::daemon::CacheDir;
+use crate::options::format_bytes;
 
 /// Runs the command.
 pub(super) fn run(command: &Journal) -> Result<(), Error> {
@@ -92,36 +91,10 @@ fn each_row(
     told: &mut (dyn FnMut(DumpedRow) -> bool + Send),
 ) -> Result<CacheDir, Error> {
     let options = place::options_of(&of.place, &of.options)?;
-    block_on(async {
+    place::block_on(async {
         let cache_dir = CacheDir::lock_existing(&options, "journal")?;
-        let rows = open(&options, &cache_dir).await?;
+        let rows = place::open_journal(&options, &cache_dir).await?;
         journal::dump(rows.as_ref(), told).await?;
         Ok(cache_dir)
     })
-}
-
-/// Runs on this thread.
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::Failed(format!("cannot start: {error}")))?;
-    let done = runtime.block_on(work);
-    #[cfg(feature = "foundationdb")]
-    journal::kv::stop_network();
-    done
-}
-
-/// The rows of a journal that is there.
-pub(super) async fn open(
-    options: &MountOptions,
-    cache_dir: &CacheDir,
-) -> Result<Arc<dyn KvStore>, Error> {
-    let folder = cache_dir.journal();
-    if options.journal == JournalKind::Embedded && !folder.is_dir() {
-        // Looking must not make one.
-        let problem = "has no journal; is it in FoundationDB? Then name it by -o journal=fdb:FILE";
-        return Err(Error::path(&options.cache_dir, problem));
-    }
-    Ok(open_rows(options, cache_dir).await?)
 }

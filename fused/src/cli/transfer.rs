@@ -33,9 +33,9 @@ struct Told<'a> {
 /// Writes the journal to a new file.
 pub(super) fn export(transfer: &Transfer) -> Result<(), Error> {
     let options = place::options_of(&transfer.place, &transfer.options)?;
-    let done = super::journal::block_on(async {
+    let done = place::block_on(async {
         let cache_dir = CacheDir::lock_existing(&options, "journal export")?;
-        let rows = super::journal::open(&options, &cache_dir).await?;
+        let rows = place::open_journal(&options, &cache_dir).await?;
         stop_others(&options, &cache_dir, Arc::clone(&rows)).await?;
         let mut file = OpenOptions::new()
             .write(true)
@@ -114,7 +114,7 @@ pub(super) fn import(transfer: &Transfer) -> Result<(), Error> {
         let file = File::open(&transfer.file).map_err(|error| problem(&error))?;
         Ok::<_, Error>(BufReader::with_capacity(BUFFER_BYTES, file))
     };
-    let done = super::journal::block_on(async {
+    let done = place::block_on(async {
         let cache_dir = CacheDir::lock_existing(&options, "journal import")?;
         // All of it, before anything is changed.
         let found = journal::verify(&mut open()?).map_err(|error| problem(&error))?;

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::{Ino, Inode, Journal, Kind, Timestamp};
+use journal::{Inode, Journal, Kind, Timestamp};
 
 use super::membership::here;
 use super::{Error, OpenRooms};
 use crate::options::MountOptions;
-use crate::vfs::Invalidate;
+use crate::vfs::NoKernel;
 
 /// Rows read at once.
 const PAGE: usize = 512;
@@ -29,17 +29,6 @@ pub struct Held {
     pub bytes: u64,
     /// There is an earlier version in the store.
     pub has_earlier: bool,
-}
-
-/// Nobody has it mounted.
-struct NoKernel;
-
-impl Invalidate for NoKernel {
-    fn inode(&self, _ino: Ino) {}
-    fn entry(&self, _parent: Ino, _name: &[u8]) {}
-    fn is_answered(&self) -> bool {
-        false
-    }
 }
 
 /// What only the disk of this journal's node has.
@@ -130,7 +119,7 @@ mod tests {
     use extents::ExtentStore;
     use flusher::Rooms;
     use journal::{
-        EmbeddedOptions, EmbeddedStore, EndWrite, Found, Identity, KvStore, NewInode, NodeId,
+        EmbeddedOptions, EmbeddedStore, EndWrite, Found, Identity, Ino, KvStore, NewInode, NodeId,
         RenameMode,
     };
     use remote::{Access, Remote, Settings, StoreUrl};

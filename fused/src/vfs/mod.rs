@@ -141,6 +141,17 @@ pub trait Invalidate: Send + Sync {
     fn is_answered(&self) -> bool;
 }
 
+/// Where nothing is mounted, nobody is to be told.
+pub struct NoKernel;
+
+impl Invalidate for NoKernel {
+    fn inode(&self, _ino: Ino) {}
+    fn entry(&self, _parent: Ino, _name: &[u8]) {}
+    fn is_answered(&self) -> bool {
+        false
+    }
+}
+
 /// The rooms that a file system is built from.
 pub struct Parts {
     /// Metadata.
