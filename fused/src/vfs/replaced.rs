@@ -145,8 +145,11 @@ impl Vfs {
             // would leave it for a whole one. The spare waits for the close.
             return Ok(());
         }
-        if let Some(extents) = self.extents().open_file(extent_id(&inode))? {
-            extents.sync_data().await?;
+        match self.extents().open_file(extent_id(&inode))? {
+            Some(extents) => extents.sync_data().await?,
+            // Somebody has removed it: what it replaced may be all that there is.
+            None if inode.size > inode.content.valid => return Ok(()),
+            None => {}
         }
         let slot = self.inner.opens.slot(inode.ino);
         let recorded = {
